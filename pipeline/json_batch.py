@@ -1,0 +1,165 @@
+"""The JSON values of a batch of messages to one Arrow table, without trusting any of them.
+
+pyarrow's JSON reader is fast, and a trap on what strangers send: a value `null` on a line of its own crashes it, and two
+objects in one message count as two rows, so that every later result gets its neighbour's key. So each value is wrapped with
+its ordinal, `{"i":0,"v":…}`, and the ordinals must come back as 0, 1, 2 …. A stretch where that doesn't hold is halved until
+it does, and what is left is read value by value with Python's `json`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+_SINGLY = 32
+"""Values in a stretch that is read one by one: about where parsing halves costs more than Python does."""
+
+_FLOATS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What could be read: `table` has one row per element of `index`, the positions of the good values in the batch."""
+
+    table: pa.Table
+    index: npt.NDArray[np.int64]
+
+
+def decode_objects(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded:
+    """Read JSON objects whose members are columns of `schema`; a missing member is null.
+
+    Left out are values that are no such object: other types, unknown or doubled members, numbers that don't fit. NaN and
+    infinities come as the strings "nan", "inf", "-inf" in floating point columns.
+    """
+    tables: list[pa.Table] = []
+    indexes: list[npt.NDArray[np.int64]] = []
+    _decode(values, 0, schema, tables, indexes)
+    index = np.concatenate(indexes) if indexes else np.zeros(0, np.int64)
+    return Decoded(pa.concat_tables(tables) if tables else schema.empty_table(), index)
+
+
+def _decode(
+    values: Sequence[bytes | None],
+    first: int,
+    schema: pa.Schema,
+    tables: list[pa.Table],
+    indexes: list[npt.NDArray[np.int64]],
+) -> None:
+    if not values:
+        return
+    table = _together(values, schema)
+    if table is not None:
+        tables.append(table)
+        indexes.append(np.arange(first, first + len(values), dtype=np.int64))
+    elif len(values) <= _SINGLY:
+        table, index = _singly(values, schema)
+        tables.append(table)
+        indexes.append(index + first)
+    else:
+        half = len(values) // 2
+        _decode(values[:half], first, schema, tables, indexes)
+        _decode(values[half:], first + half, schema, tables, indexes)
+
+
+def _together(values: Sequence[bytes | None], schema: pa.Schema) -> pa.Table | None:
+    """Read all values with one call, or return None if any is not as it should be."""
+    try:
+        # The cast checks that every value is UTF-8, which the reader does not.
+        texts = pa.array(values, pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return None
+    if texts.null_count:
+        return None
+    ordinals = pc.cast(pa.array(np.arange(len(values))), pa.large_string())
+    parts = ['{"i":', ordinals, ',"v":', texts, "}\n", ""]
+    lines = pc.binary_join_element_wise(*(pa.scalar(p, pa.large_string()) if isinstance(p, str) else p for p in parts))
+    data = lines.buffers()[2]
+    wrapped = pa.schema([("i", pa.int64()), ("v", pa.struct(list(schema)))])
+    try:
+        table = pj.read_json(
+            pa.BufferReader(data),
+            read_options=pj.ReadOptions(use_threads=False, block_size=data.size + 1),
+            parse_options=pj.ParseOptions(explicit_schema=wrapped, unexpected_field_behavior="error"),
+        )
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+    found = table.column("i")
+    if table.num_rows != len(values) or found.null_count or table.column("v").null_count:
+        return None
+    if not np.array_equal(found.to_numpy(), np.arange(len(values))):
+        return None
+    return pa.Table.from_struct_array(table.column("v")) if len(schema) else None
+
+
+def _singly(values: Sequence[bytes | None], schema: pa.Schema) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Read the values one by one; return those that are right, and where they were."""
+    readers = {field.name: _reader(field.type) for field in schema}
+    rows: list[dict[str, Any]] = []
+    index: list[int] = []
+    for position, value in enumerate(values):
+        try:
+            row = json.loads(_utf8(value), object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_refuse)
+            if not isinstance(row, dict):
+                raise TypeError("not an object")  # noqa: TRY004 (it is caught below, with the rest)
+            rows.append({name: None if cell is None else readers[name](cell) for name, cell in row.items()})
+            index.append(position)
+        except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError):
+            continue
+    return pa.Table.from_pylist(rows, schema=schema), np.array(index, np.int64)
+
+
+def _utf8(value: bytes | None) -> str:
+    if value is None:
+        raise ValueError("no value")
+    return value.decode()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member twice")
+    return members
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _reader(kind: pa.DataType) -> Callable[[Any], Any]:
+    """Return the function that turns one JSON value into what a column of `kind` takes; it raises where it can't."""
+    if pa.types.is_boolean(kind):
+        return lambda cell: _is(cell, bool)
+    if pa.types.is_integer(kind):
+        return lambda cell: pa.scalar(_is(cell, int), kind).as_py()
+    if pa.types.is_floating(kind):
+        return _float
+    if pa.types.is_decimal(kind):
+        return lambda cell: pa.scalar(Decimal(_is(cell, int, Decimal)), kind).as_py()
+    return _string
+
+
+def _is(cell: Any, *kinds: type) -> Any:
+    if type(cell) not in kinds:
+        raise TypeError(f"{cell!r} is not {kinds}")
+    return cell
+
+
+def _float(cell: Any) -> float:
+    number = _FLOATS[cell] if isinstance(cell, str) else float(_is(cell, int, Decimal))
+    if math.isinf(number) and not isinstance(cell, str):
+        raise ValueError(f"{cell} doesn't fit a floating point number")
+    return number
+
+
+def _string(cell: Any) -> str:
+    text: str = _is(cell, str)
+    text.encode()  # a lone surrogate is no text
+    return text

@@ -1,0 +1,289 @@
+"""The edge to Kafka: confluent-kafka's clients with our configuration, and its exceptions turned into ours.
+
+What is only true of the broker of `millstream up` (Tansu, in memory) is in `_EMBEDDED`; Apache Kafka is the reference.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from pipeline.errors import DeliveryFailed, MillstreamError, Permanent, Refused, Unreachable
+from pipeline.settings import Settings
+
+log = structlog.get_logger("kafka")
+
+PATIENCE = 10.0
+"""Seconds until a broker that doesn't answer is given up by a command that a person waits for."""
+
+OVERHEAD = 100
+"""Bytes that a message has beside its key and value, generously."""
+
+_EMBEDDED: dict[str, dict[str, Any]] = {
+    # After a restart of that broker an idempotent producer never recovers. Where two producers write one partition,
+    # a consumer can skip messages of batches above 30 KB.
+    "producer": {"enable.idempotence": False, "batch.size": 30_000, "linger.ms": 5},
+    # A fetch that takes longer than this to list the partition's batches stalls for good: never less than 100 ms.
+    "consumer": {"fetch.wait.max.ms": 100, "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000},
+}
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """Return what every client is configured with."""
+    return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(settings.kafka_options)
+
+
+def producer_config(settings: Settings) -> dict[str, Any]:
+    """Return the producers' configuration: acknowledged by all in-sync replicas, in order, without duplicates."""
+    config = client_config(settings) | {
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": 5,
+        "batch.size": 1_000_000,
+        "batch.num.messages": 20_000,
+        "message.max.bytes": settings.message_bytes + OVERHEAD,
+        "queue.buffering.max.messages": 200_000,
+        "queue.buffering.max.kbytes": 65_536,
+        "delivery.report.only.error": True,
+    }
+    return config | (_EMBEDDED["producer"] if settings.profile == "embedded" else {})
+
+
+def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
+    """Return the consumers' configuration: from the oldest message, offsets committed only by us."""
+    config = client_config(settings) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": int(settings.session_timeout * 1000),
+        "heartbeat.interval.ms": int(settings.session_timeout * 1000 / 6),
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        "queued.max.messages.kbytes": 16_384,
+        "topic.metadata.refresh.interval.ms": 30_000,
+    }
+    return config | (_EMBEDDED["consumer"] if settings.profile == "embedded" else {})
+
+
+class Publisher:
+    """A producer that takes whole batches and tells, when flushed, that all of them are acknowledged.
+
+    Not for several threads at once. A message that fails for good makes the next call raise DeliveryFailed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects when first used."""
+        self._address = settings.kafka
+        self._producer = Producer(producer_config(settings))
+        self._failed: KafkaError | None = None
+
+    def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Hand a batch of messages for one partition over; blocks while the client's queue is full."""
+        messages: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
+        ]
+        while messages:
+            self._producer.produce_batch(topic, messages, partition=partition, on_delivery=self._report)
+            refused = [message for message in messages if "_error" in message]
+            for message in refused:
+                error: KafkaError = message.pop("_error")
+                if error.code() != KafkaError._QUEUE_FULL:
+                    raise DeliveryFailed(f"Kafka takes no message of {len(message['value'])} bytes: {error.str()}")
+            messages = refused
+            self._producer.poll(0.05 if refused else 0)
+            self._raise_failure()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything sent is acknowledged.
+
+        Raises DeliveryFailed if a message was refused for good, Unreachable if `timeout` seconds weren't enough.
+        """
+        left = self._producer.flush(-1 if timeout is None else timeout)
+        self._raise_failure()
+        if left:
+            raise Unreachable(f"Kafka at {self._address}: {left} messages not acknowledged after {timeout:.0f} s")
+
+    def pending(self) -> int:
+        """Return how many messages are not acknowledged yet, about."""
+        return len(self._producer)
+
+    def purge(self) -> None:
+        """Forget what isn't acknowledged: for a caller that gives its work up."""
+        self._producer.purge()
+        self._producer.flush(1)
+        self._failed = None
+
+    def _report(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._failed is None:
+            self._failed = error
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            error, self._failed = self._failed, None
+            raise DeliveryFailed(f"Kafka at {self._address} did not take a message: {error.str()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages of one partition in a row: `first` and `last` are their offsets; values of None are tombstones."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    keys: list[bytes | None]
+    values: list[bytes | None]
+
+
+def batches(messages: Sequence[Message]) -> list[Batch]:
+    """Group consumed messages by partition, in order; raise for errors among them."""
+    groups: dict[tuple[str, int], list[Message]] = {}
+    for message in messages:
+        error = message.error()
+        if error is not None:
+            if error.code() in {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED} or error.retriable():
+                continue
+            raise translate(error, "")
+        groups.setdefault((message.topic(), message.partition()), []).append(message)
+    return [
+        Batch(
+            topic,
+            partition,
+            group[0].offset(),
+            group[-1].offset(),
+            [message.key() for message in group],
+            [message.value() for message in group],
+        )
+        for (topic, partition), group in groups.items()
+    ]
+
+
+def consumer(
+    settings: Settings,
+    group: str,
+    topic: str,
+    *,
+    on_assign: Callable[[list[int]], Mapping[int, int] | None],
+    on_revoke: Callable[[list[int]], None],
+    on_lost: Callable[[list[int]], None],
+) -> Consumer:
+    """Return a subscribed consumer of one topic; the callbacks get partition numbers, in the thread that polls.
+
+    `on_assign` may return offsets to start from instead of the committed ones.
+    """
+    client = Consumer(consumer_config(settings, group))
+
+    def assigned(client: Consumer, partitions: list[TopicPartition]) -> None:
+        starts = on_assign([partition.partition for partition in partitions]) or {}
+        for partition in partitions:
+            if partition.partition in starts:
+                partition.offset = starts[partition.partition]
+        client.assign(partitions)
+
+    def revoked(client: Consumer, partitions: list[TopicPartition]) -> None:
+        on_revoke([partition.partition for partition in partitions])
+
+    def lost(client: Consumer, partitions: list[TopicPartition]) -> None:
+        on_lost([partition.partition for partition in partitions])
+
+    client.subscribe([topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
+    return client
+
+
+def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
+    """Commit the next offset to read of each partition, and wait for the answer.
+
+    Raises Unreachable or Permanent; a commit refused because the partition has moved on is no error of ours.
+    """
+    if not offsets:
+        return
+    positions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    try:
+        client.commit(offsets=positions, asynchronous=False)
+    except KafkaException as error:
+        moved_on = {
+            KafkaError.ILLEGAL_GENERATION,
+            KafkaError.UNKNOWN_MEMBER_ID,
+            KafkaError.REBALANCE_IN_PROGRESS,
+            KafkaError._NO_OFFSET,
+        }
+        if error.args[0].code() in moved_on:
+            log.info("commit refused: the partitions are another's by now", topic=topic, error=error.args[0].str())
+            return
+        raise translate(error.args[0], "") from error
+
+
+def ensure_topics(settings: Settings) -> int:
+    """Make the topics where they are missing; return their number of partitions.
+
+    Raises Unreachable within PATIENCE seconds where no broker answers, naming its address.
+    """
+    admin = AdminClient(client_config(settings))
+    names = [settings.rows_topic, settings.results_topic]
+    found = _partitions(admin, settings)
+    missing = [name for name in names if name not in found]
+    if missing:
+        wanted = next((found[name] for name in names if name in found), settings.partitions)
+        new = [NewTopic(name, wanted, settings.replication) for name in missing]
+        for name, answer in admin.create_topics(new, operation_timeout=PATIENCE).items():
+            try:
+                answer.result(PATIENCE)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translate(error.args[0], f"creating topic {name}") from error
+        deadline = time.monotonic() + PATIENCE
+        while missing and time.monotonic() < deadline:
+            found = _partitions(admin, settings)
+            missing = [name for name in names if name not in found]
+            if missing:
+                time.sleep(0.05)
+    rows, results = (found.get(name, 0) for name in names)
+    if rows != results or not rows:
+        raise Permanent(f"topics {names[0]} and {names[1]} have {rows} and {results} partitions: they need the same number")
+    return rows
+
+
+def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
+    try:
+        topics = admin.list_topics(timeout=PATIENCE).topics
+    except KafkaException as error:
+        raise Unreachable(
+            f"Kafka at {settings.kafka} does not answer ({error.args[0].str()}): is it running? the setting is kafka"
+        ) from error
+    return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None and topic.partitions}
+
+
+def translate(error: KafkaError, doing: str) -> MillstreamError:
+    """Return the error of ours that librdkafka's is."""
+    text = f"Kafka: {doing + ': ' if doing else ''}{error.str()}"
+    if error.code() in {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }:
+        return Refused(text)
+    transport = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+    return Unreachable(text) if error.retriable() or error.code() in transport else Permanent(text)
+
+
+class _Quiet:
+    """A logger for librdkafka that says each thing once a minute, not a thousand times a second."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def log(self, level: int, message: str, *arguments: Any, **_: Any) -> None:
+        text = message % arguments if arguments else message
+        kind = text.partition(":")[0]
+        now = time.monotonic()
+        if now - self._said.get(kind, -1e9) > 60:
+            self._said[kind] = now
+            log.debug("librdkafka", detail=text.strip(), level_number=level)

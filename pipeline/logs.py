@@ -1,0 +1,43 @@
+"""Logging: one line per event that matters, readable on a terminal, JSON by setting."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from pipeline.settings import Settings
+
+
+def configure(settings: Settings, stage: str) -> None:
+    """Set logging up for a process; `stage` is in each line. Libraries' warnings come the same way."""
+    as_json = settings.log_format == "json"
+    level = getattr(logging, settings.log_level.upper())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=30)
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info if as_json else _keep, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(stage=stage)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _keep(_: Any, __: str, event: Any) -> Any:
+    return event

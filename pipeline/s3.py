@@ -1,0 +1,262 @@
+"""The edge to S3: the only file that knows boto3, and where its exceptions become ours."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+
+from pipeline.errors import MillstreamError, NotFound, Permanent, PreconditionFailed, Refused, Throttled, Unreachable
+from pipeline.settings import S3Settings
+from pipeline.store import PART_SIZE, READ_CHUNK, Body, Head
+
+_COPY_PART = 512 * 1024 * 1024
+"""Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
+
+
+def client(settings: S3Settings, *, patience: float = 3) -> Any:
+    """Return a boto3 client; where nothing answers, a call gives up after about three times `patience` seconds."""
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.endpoint,
+        aws_access_key_id=settings.access_key,
+        aws_secret_access_key=settings.secret_key.get_secret_value() if settings.secret_key else None,
+        region_name=settings.region,
+        config=Config(
+            connect_timeout=patience,
+            read_timeout=60,
+            retries={"total_max_attempts": 3, "mode": "standard"},
+            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+            max_pool_connections=32,
+        ),
+    )
+
+
+class S3Store:
+    """One bucket on S3; the contract is `pipeline.store.ObjectStore`."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        """`client` is what `client()` returned."""
+        self._client = client
+        self.bucket = bucket
+
+    def create_bucket(self) -> None:
+        """Make the bucket where it isn't there."""
+        with self._errors(self.bucket), suppress(PreconditionFailed):
+            self._client.create_bucket(Bucket=self.bucket)
+
+    def check(self) -> None:
+        """Raise where the bucket can't be reached or isn't there."""
+        with self._errors(self.bucket):
+            self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def head(self, key: str) -> Head:
+        """See ObjectStore."""
+        with self._errors(key):
+            return _head(key, self._client.head_object(Bucket=self.bucket, Key=key))
+
+    def get(self, key: str) -> tuple[bytes, Head]:
+        """See ObjectStore."""
+        with self._errors(key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            return answer["Body"].read(), _head(key, answer)
+
+    @contextmanager
+    def open(
+        self, key: str, *, if_match: str | None = None, start: int = 0, length: int | None = None
+    ) -> Iterator[Body]:
+        """See ObjectStore."""
+        wanted: dict[str, Any] = {"Bucket": self.bucket, "Key": key}
+        if if_match is not None:
+            wanted["IfMatch"] = f'"{if_match}"'
+        if start or length is not None:
+            wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        with self._errors(key):
+            answer = self._client.get_object(**wanted)
+        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
+        try:
+            yield Body(_head(key, answer, size), start, answer["ContentLength"], self._chunks(key, answer["Body"]))
+        finally:
+            answer["Body"].close()
+
+    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
+        with self._errors(key):
+            yield from body.iter_chunks(READ_CHUNK)
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """See ObjectStore."""
+        with self._errors(key):
+            answer = self._client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=data,
+                Metadata=dict(metadata or {}),
+                ContentType=_content_type(key),
+                **_conditions(if_match, if_none_match),
+            )
+        return _etag(answer)
+
+    def upload(self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str] | None = None) -> str:
+        """See ObjectStore: one put where it fits into a part, else a multipart upload, aborted where it fails."""
+        parts = _parts(chunks)
+        first = next(parts, b"")
+        second = next(parts, None)
+        if second is None:
+            return self.put(key, first, metadata=metadata)
+
+        def send(upload: str) -> list[dict[str, Any]]:
+            done = [self._part(key, upload, 1, first), self._part(key, upload, 2, second)]
+            done.extend(self._part(key, upload, number, part) for number, part in enumerate(parts, 3))
+            return done
+
+        return self._multipart(key, metadata, {}, send)
+
+    def _part(self, key: str, upload: str, number: int, data: bytes) -> dict[str, Any]:
+        answer = self._client.upload_part(
+            Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=data
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    def copy(
+        self,
+        source: str,
+        key: str,
+        *,
+        if_match: str | None = None,
+        if_none_match: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """See ObjectStore: a multipart copy, since its completion is what S3 servers make conditional."""
+        size = self.head(source).size
+        ranges = [(at, min(at + _COPY_PART, size) - 1) for at in range(0, size, _COPY_PART)]
+
+        def send(upload: str) -> list[dict[str, Any]]:
+            done = []
+            for number, (start, stop) in enumerate(ranges, 1):
+                answer = self._client.upload_part_copy(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload,
+                    PartNumber=number,
+                    CopySource={"Bucket": self.bucket, "Key": source},
+                    CopySourceRange=f"bytes={start}-{stop}",
+                )
+                done.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+            return done
+
+        return self._multipart(key, metadata, _conditions(if_match, if_none_match), send)
+
+    def _multipart(self, key: str, metadata: Mapping[str, str] | None, conditions: Mapping[str, str], send: Any) -> str:
+        with self._errors(key):
+            upload = self._client.create_multipart_upload(
+                Bucket=self.bucket, Key=key, Metadata=dict(metadata or {}), ContentType=_content_type(key)
+            )["UploadId"]
+            try:
+                answer = self._client.complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": send(upload)},
+                    **conditions,
+                )
+            except BaseException:
+                with suppress(BotoCoreError, ClientError):
+                    self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+                raise
+        return _etag(answer)
+
+    def delete(self, key: str) -> None:
+        """See ObjectStore."""
+        with self._errors(key):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
+        """See ObjectStore."""
+        with self._errors(prefix or self.bucket):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield Head(item["Key"], item["ETag"].strip('"'), item["Size"], item["LastModified"])
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            raise translate(error, f"{self.bucket}/{what}", self._client.meta.endpoint_url) from error
+
+
+def translate(error: Exception, what: str, endpoint: str) -> MillstreamError:
+    """Return the error of ours that a boto3 exception is; `what` names the object, `endpoint` the server."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = error.response.get("Error", {}).get("Code", "")
+        message = error.response.get("Error", {}).get("Message", "")
+        if code in {"NoSuchBucket"}:
+            return Refused(f"S3 at {endpoint} has no bucket {what.partition('/')[0]!r}: make it, or set s3.uploads and s3.results")
+        if status == 404 or code in {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}:
+            return NotFound(f"S3 at {endpoint}: there is no {what}")
+        if status in {409, 412}:
+            return PreconditionFailed(f"S3 at {endpoint}: {what} was changed by somebody else")
+        if status in {401, 403}:
+            return Refused(f"S3 at {endpoint} refuses {what} ({code}): check s3.access_key and s3.secret_key")
+        if status == 416:
+            return Permanent(f"S3 at {endpoint}: {what} has no such range")
+        if status == 429 or status >= 500 or code in {"SlowDown", "RequestTimeout"}:
+            return Throttled(f"S3 at {endpoint}: {what}: {code or status} {message}".rstrip())
+        return Permanent(f"S3 at {endpoint}: {what}: {code or status} {message}".rstrip())
+    lost = (ConnectionError, HTTPClientError, ReadTimeoutError, IncompleteReadError, ResponseStreamingError)
+    if isinstance(error, lost):
+        return Unreachable(f"S3 at {endpoint} does not answer ({type(error).__name__}): is it running? the setting is s3.endpoint")
+    return Permanent(f"S3 at {endpoint}: {what}: {error}")
+
+
+def _head(key: str, answer: Mapping[str, Any], size: int | None = None) -> Head:
+    length = answer["ContentLength"] if size is None else size
+    return Head(key, _etag(answer), length, answer["LastModified"], answer.get("Metadata", {}))
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _conditions(if_match: str | None, if_none_match: bool) -> dict[str, str]:
+    if if_match is not None:
+        return {"IfMatch": f'"{if_match}"'}
+    return {"IfNoneMatch": "*"} if if_none_match else {}
+
+
+def _content_type(key: str) -> str:
+    return "application/json" if key.endswith(".json") else "text/csv" if key.endswith(".csv") else "application/octet-stream"
+
+
+def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup pieces into parts of PART_SIZE; only the last may be smaller."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= PART_SIZE:
+            yield bytes(held[:PART_SIZE])
+            del held[:PART_SIZE]
+    if held:
+        yield bytes(held)

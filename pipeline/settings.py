@@ -1,0 +1,221 @@
+"""All settings, read in one place: `millstream.toml`, then `MILLSTREAM_*` in the environment, then flags.
+
+A running `millstream up` in the same folder stands in for what none of them says: its addresses are in `.millstream/up.json`.
+Nothing else reads the environment.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SettingsSourceError
+
+from pipeline.calculations import Calculation
+from pipeline.errors import SettingsError
+
+CONFIG_FILE = "millstream.toml"
+DATA_DIR = ".millstream"
+PREFIX = "MILLSTREAM_"
+_NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG"}
+
+
+class S3Settings(BaseModel):
+    """Where uploads and results lie. Without an endpoint it is AWS, with credentials as boto3 finds them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str | None = Field(None, description="address of the S3 server; none for AWS", pattern=r"^https?://.+")
+    access_key: str | None = Field(None, description="access key; none for boto3's own search")
+    secret_key: SecretStr | None = Field(None, description="secret key")
+    region: str = Field("us-east-1", description="region of the buckets")
+    uploads: str = Field("uploads", description="bucket that files are dropped into", min_length=3)
+    results: str = Field("results", description="bucket of computed CSVs", min_length=3)
+
+
+class HttpSettings(BaseModel):
+    """The HTTP reader."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is everyone's")
+    port: int = Field(8080, description="port to listen on", ge=0, le=65535)
+    token: SecretStr | None = Field(None, description="writes need `Authorization: Bearer <token>`")
+    read_token: SecretStr | None = Field(None, description="reads need this one, or the writers'")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; see README for a table."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+    )
+
+    kafka: str = Field("127.0.0.1:9092", description="bootstrap servers, host:port with commas between")
+    kafka_options: dict[str, str] = Field(
+        default_factory=dict, description="further librdkafka properties of every client: SASL, TLS, …"
+    )
+    topic_prefix: str = Field(
+        "millstream", description="first part of the topics' names", pattern=r"^[a-zA-Z0-9._-]{1,200}$"
+    )
+    partitions: int = Field(4, description="partitions of the topics, where Millstream creates them", ge=1, le=10000)
+    replication: int = Field(1, description="replication factor, where Millstream creates the topics", ge=1, le=32)
+    profile: Literal["kafka", "embedded"] = Field(
+        "kafka", description="`embedded` works around the faults of the broker of `millstream up`"
+    )
+    block: int = Field(8192, description="consecutive rows that are dealt to one partition", ge=1, le=1 << 20)
+    message_bytes: int = Field(
+        1_000_000, description="largest Kafka message that is sent, key and all; the broker's limit or less", ge=10_000
+    )
+    session_timeout: float = Field(
+        10.0, description="seconds until Kafka takes a silent consumer for dead", ge=1, le=300
+    )
+    memory: str = Field("1GB", description="memory that one calculation may use", pattern=r"^\d+ ?[KMG]i?B$")
+    s3: S3Settings = Field(default_factory=S3Settings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="how logs look; auto is text, in colour on a terminal"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    calculations: dict[str, Calculation] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_calculations(cls, values: Any) -> Any:
+        """A calculation's label is its key in the file."""
+        if isinstance(values, dict) and isinstance(values.get("calculations"), dict):
+            labelled = {
+                label: ({"label": label} | fields if isinstance(fields, dict) else fields)
+                for label, fields in values["calculations"].items()
+            }
+            return values | {"calculations": labelled}
+        return values
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.s3.access_key is None) != (self.s3.secret_key is None):
+            raise ValueError("s3.access_key and s3.secret_key go together: set both or neither")
+        return self
+
+    @property
+    def rows_topic(self) -> str:
+        """The topic of row events."""
+        return f"{self.topic_prefix}.rows"
+
+    @property
+    def results_topic(self) -> str:
+        """The topic of result events."""
+        return f"{self.topic_prefix}.results"
+
+
+def load(folder: Path | None = None, **flags: Any) -> Settings:
+    """Read the settings for commands run in `folder` (the working directory); flags that are None say nothing.
+
+    Raises SettingsError naming the setting, its value and what would be right.
+    """
+    folder = folder or Path.cwd()
+    file = Path(os.environ.get("MILLSTREAM_CONFIG", folder / CONFIG_FILE))
+    written = _read_file(file)
+    given = {name: value for name, value in flags.items() if value is not None}
+    _check_environment()
+    chosen = given.keys() | written.keys() | {name.removeprefix(PREFIX).lower() for name in os.environ}
+    running = {} if "kafka" in chosen or any(name.startswith("s3") for name in chosen) else running_up(folder)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            lower = (InitSettingsSource(settings_cls, values) for values in (written, running))
+            return (init_settings, env_settings, *lower)
+
+    try:
+        return Loaded(**given)
+    except SettingsSourceError as error:
+        raise SettingsError(f"{error}: {error.__cause__}") from error
+    except ValidationError as error:
+        raise SettingsError(_explain(error, file if written else None)) from None
+
+
+def running_up(folder: Path) -> dict[str, Any]:
+    """Return the settings that a running `millstream up` in `folder` has written down; none where none runs."""
+    try:
+        found = json.loads((folder / DATA_DIR / "up.json").read_text())
+        os.kill(found["processes"]["kafka"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    host, _, port = found["http"].removeprefix("http://").partition(":")
+    return {
+        "kafka": found["kafka"],
+        "s3": found["s3"],
+        "profile": "embedded",
+        "http": {"host": host, "port": int(port)},
+    }
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read: {error.strerror}") from None
+
+
+def _check_environment() -> None:
+    """Raise for a `MILLSTREAM_*` variable that is no setting: a misspelt one would be ignored silently."""
+    known = {f"{PREFIX}{name}".upper() for name in _names()} | _NOT_OURS
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SettingsError(f"{variable} in the environment is no setting{_suggest(variable, known)}")
+
+
+def _names() -> list[str]:
+    """Return all settings' names as the environment spells them, in lower case."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{name}_{inner}" for inner in field.annotation.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    """Return one line per problem: setting, value, what would be right."""
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{path} is no setting{_suggest(path, _dotted(problem['loc']))}")
+            continue
+        secret = "key" in path or "token" in path
+        value = "" if secret or problem["type"] == "missing" or not path else f" = {problem['input']!r}"
+        lines.append(f"{path}{value}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
+    where = f"{file}: " if file else ""
+    return "\n".join(where + line for line in lines)
+
+
+def _dotted(path: tuple[int | str, ...]) -> set[str]:
+    """Return the settings that stand beside a wrong one, with dots."""
+    if path[0] == "calculations" and len(path) > 1:
+        return {f"calculations.{path[1]}.{name}" for name in Calculation.model_fields if name != "label"}
+    names = {name.replace("_", ".", 1) if name.split("_")[0] in {"s3", "http"} else name for name in _names()}
+    return names | {"calculations"}
+
+
+def _suggest(wrong: str, right: set[str]) -> str:
+    near = difflib.get_close_matches(wrong, sorted(right), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(sorted(right))}"

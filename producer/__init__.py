@@ -1,0 +1,1 @@
+"""Capture: an upload is read once, split into rows and published, one Kafka message per row."""
