@@ -1,0 +1,225 @@
+"""The DuckDB edge: the only file that imports `duckdb`.
+
+A connection works in UTC, on one thread unless told otherwise, and never loads an extension by itself. A
+*locked* one, for SQL that somebody wrote into a calculation, has no files, no network and no Python variables
+to read either, and its settings can't be changed any more.
+"""
+
+import re
+import resource
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.errors import MillstreamError
+
+Connection = duckdb.DuckDBPyConnection
+Error = duckdb.Error
+OutOfMemory = duckdb.OutOfMemoryException
+Interrupted = duckdb.InterruptException
+
+MEMORY_LIMIT = "1GB"
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_LONGEST_MESSAGE = 300
+_PAGE = resource.getpagesize()
+
+
+def connect(
+    *, memory_limit: str = MEMORY_LIMIT, threads: int = 1, temp_directory: Path | str | None = None
+) -> Connection:
+    """Open a database in memory, which spills to `temp_directory`, or nowhere without one."""
+    con = duckdb.connect(config=_config(memory_limit, threads, temp_directory))
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    return con
+
+
+def locked(*, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    """Open a connection that can compute and nothing else.
+
+    What was opened with the same limit shares one database (opening one takes 25 ms), but no names: relations
+    and prepared statements belong to their connection. DuckDB's limit covers its buffers, not the strings and
+    lists of an expression: see `memory_ceiling`.
+    """
+    return _locked_database(memory_limit).cursor()
+
+
+@lru_cache(maxsize=8)
+def _locked_database(memory_limit: str) -> Connection:
+    config = _config(memory_limit, 1, None)
+    config |= {"enable_external_access": "false", "python_enable_replacements": "false"}
+    con = duckdb.connect(config=config)
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+def _config(
+    memory_limit: str, threads: int, temp_directory: Path | str | None
+) -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "memory_limit": memory_limit,
+        "threads": str(threads),
+        "temp_directory": str(temp_directory or ""),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "preserve_insertion_order": "true",
+    }
+
+
+def stream(con: Connection, query: str, rows: int) -> pa.RecordBatchReader:
+    """Run a query and return its result as it is computed, in batches of `rows` rows.
+
+    `con.execute(…)` would compute the whole result first: 5 s and 1.7 GB on a file of 574 MB, against 0.16 s
+    and 380 MB.
+    """
+    return con.sql(query).to_arrow_reader(rows)
+
+
+class Slot:
+    """An Arrow table that a query reads by name, and that can be another one each time the query runs.
+
+    A statement prepared on it stays prepared: a batch of 50 rows takes 1.0 ms of CPU so, and 3.4 ms when each
+    batch is registered and its query parsed, bound and optimised anew. The schema has to stay the same.
+    """
+
+    def __init__(self, con: Connection, name: str, schema: pa.Schema) -> None:
+        self._empty = schema.empty_table()
+        self._table = self._empty
+        con.register(name, self)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Hand the present table to DuckDB."""
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    @contextmanager
+    def holding(self, table: pa.Table) -> Iterator[None]:
+        """Let queries read `table`; afterwards nothing of it is kept."""
+        self._table = table
+        try:
+            yield
+        finally:
+            self._table = self._empty
+
+
+class TimeLimit:
+    """Interrupts what runs on a connection when its time is up: `with TimeLimit(con, 60): …` raises
+    Interrupted.
+
+    DuckDB looks for an interrupt after each vector of 2,048 rows, not inside of one.
+    """
+
+    def __init__(self, con: Connection, seconds: float) -> None:
+        self._con = con
+        self._lock = threading.Lock()
+        self._running = True
+        self._timer = threading.Timer(seconds, self._interrupt)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:  # an interrupt that came late would hit the next query
+            self._running = False
+        self._timer.cancel()
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            if self._running:
+                self._con.interrupt()
+
+
+class _Ceiling:
+    """How many threads compute under the ceiling now, and the process's own limit to go back to."""
+
+    lock = threading.Lock()
+    users = 0
+    before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@contextmanager
+def memory_ceiling(size: int) -> Iterator[None]:
+    """Let the process's data grow by `size` bytes at most while the block runs; beyond it DuckDB raises
+    OutOfMemory.
+
+    DuckDB's own limit doesn't see strings and lists inside an expression: `repeat('x', 3000000000)` takes 6
+    GB under `memory_limit = '256MB'`. The limit is the whole process's, and only Linux keeps it; elsewhere
+    this does nothing.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    with _Ceiling.lock:
+        _Ceiling.users += 1
+        if _Ceiling.users == 1:
+            _Ceiling.before = resource.getrlimit(resource.RLIMIT_DATA)
+            _set_ceiling(size, *_Ceiling.before)
+    try:
+        yield
+    finally:
+        with _Ceiling.lock:
+            _Ceiling.users -= 1
+            if _Ceiling.users == 0:
+                resource.setrlimit(resource.RLIMIT_DATA, _Ceiling.before)
+
+
+def _set_ceiling(size: int, soft: int, hard: int) -> None:
+    data = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5]) * _PAGE
+    limits = [limit for limit in (data + size, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
+def size_in_bytes(text: str) -> int:
+    """Return what DuckDB takes a memory limit such as "1GB" or "512 MiB" for."""
+    found = re.fullmatch(r"(\d+) ?([KMG]I?)B", text.upper())
+    if found is None:
+        raise ValueError(f"{text!r} is no size; write 512MB or 1GB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def quote(name: str) -> str:
+    """Return an identifier as SQL, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a string as SQL, whatever is in it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def fold(name: str) -> str:
+    """Return what DuckDB compares names by: letters of ASCII are the same in upper and lower case, no
+    others."""
+    return "".join(c.lower() if c.isascii() else c for c in name)
+
+
+def free_prefix(taken: Sequence[str]) -> str:
+    """Return a prefix that no name in `taken` begins with, for columns of our own beside a file's."""
+    folded = [fold(name) for name in taken]
+    prefix = "_ms"
+    while any(name.startswith(prefix) for name in folded):
+        prefix += "_"
+    return prefix
+
+
+def message(error: BaseException) -> str:
+    """Return what a DuckDB error says, for a person: its first line, without the kind of error in front."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    kind, colon, rest = first.partition(" Error: ")
+    text = rest if colon and len(kind) < 30 else first
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+
+
+@contextmanager
+def errors(kind: type[MillstreamError], what: str) -> Iterator[None]:
+    """Turn DuckDB's errors inside the block into `kind`, with `what` in front of the message."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise kind(f"{what}: {message(error)}") from error
