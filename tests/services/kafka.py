@@ -1,0 +1,183 @@
+"""Brokers for tests: the embedded one, and Apache Kafka in a container or from its jars."""
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from millstream import embedded, ports
+from millstream.process import Command, running
+from tests.services.require import missing, required
+
+KAFKA_VERSION = "4.1.0"
+IMAGE = f"apache/kafka:{KAFKA_VERSION}"
+_CACHE = Path.home() / ".cache" / "millstream" / f"kafka-{KAFKA_VERSION}"
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A running broker: its address, and the settings profile that goes with it."""
+
+    bootstrap: str
+    profile: Literal["embedded", "kafka"]
+
+
+@contextmanager
+def embedded_broker(directory: Path) -> Iterator[Broker]:
+    """Tansu on a free port; its log is `directory`/kafka.log."""
+    [port] = ports.choose(1)
+    bootstrap = f"127.0.0.1:{port}"
+    command = embedded.broker_command(directory, port)
+    with running(command, lambda: embedded.broker_answers(bootstrap), log=directory / "kafka.log"):
+        yield Broker(bootstrap, "embedded")
+
+
+@contextmanager
+def apache_kafka(directory: Path) -> Iterator[Broker]:
+    """Apache Kafka, one node: in a container where a Docker engine answers, else from jars with Java."""
+    if docker_answers():
+        with _in_container() as broker:
+            yield broker
+        return
+    if "docker" in required():
+        missing("docker", "no Docker engine answers")
+    if (java := shutil.which("java")) is None or ((maven := shutil.which("mvn")) is None and not _jars()):
+        missing("kafka", "neither does a Docker engine answer, nor are java and mvn there")
+    with _from_jars(directory, java, maven) as broker:
+        yield broker
+
+
+@functools.cache
+def docker_answers() -> bool:
+    """Whether a Docker engine answers."""
+    import docker
+
+    try:
+        client = docker.from_env(timeout=5)
+    except docker.errors.DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except docker.errors.DockerException:
+        return False
+    finally:
+        client.close()
+
+
+@contextmanager
+def _in_container() -> Iterator[Broker]:
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # it is read as testcontainers is imported
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    [port] = ports.choose(1)
+    container = DockerContainer(IMAGE).with_bind_ports(9092, port)
+    for key, value in _container_properties(port).items():
+        container = container.with_env("KAFKA_" + key.upper().replace(".", "_"), value)
+    container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx512m")
+    container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(120))
+    try:
+        container.start()
+        yield Broker(f"127.0.0.1:{port}", "kafka")
+    finally:
+        container.stop()
+
+
+def _container_properties(port: int) -> dict[str, str]:
+    """The full set: one property given replaces all of the image's defaults.
+
+    The broker has a listener of its own beside the host's: on the host's port it can't reach itself.
+    """
+    return _COMMON_PROPERTIES | {
+        "controller.quorum.voters": "1@localhost:9093",
+        "listeners": "HOST://:9092,BROKER://:9094,CONTROLLER://:9093",
+        "advertised.listeners": f"HOST://127.0.0.1:{port},BROKER://localhost:9094",
+        "listener.security.protocol.map": "HOST:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "BROKER",
+    }
+
+
+_COMMON_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",  # of 50: a test's broker is up and down sooner
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+}
+
+
+@contextmanager
+def _from_jars(directory: Path, java: str, maven: str | None) -> Iterator[Broker]:
+    port, controller = ports.choose(2)
+    properties = directory / "server.properties"
+    values = _COMMON_PROPERTIES | {
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "log.dirs": str(directory / "log"),
+    }
+    properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    classpath = str(_jars() or _fetch_jars(maven)) + "/*"
+    storage = (java, "-cp", classpath, "kafka.tools.StorageTool")
+    cluster = subprocess.run(
+        (*storage, "random-uuid"), check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
+    subprocess.run((*storage, "format", "-t", cluster, "-c", properties), check=True, capture_output=True)
+    command = Command(
+        name="Apache Kafka",
+        argv=(java, "-Xmx512m", "-cp", classpath, "kafka.Kafka", str(properties)),
+        cwd=directory,
+        env=dict(os.environ),
+        stop_signal=signal.SIGTERM,
+    )
+    bootstrap = f"127.0.0.1:{port}"
+    ready = functools.partial(embedded.broker_answers, bootstrap)
+    with running(command, ready, log=directory / "kafka.log", timeout=60):
+        yield Broker(bootstrap, "kafka")
+
+
+def _jars() -> Path | None:
+    libraries = _CACHE / "libs"
+    return libraries if libraries.is_dir() else None
+
+
+def _fetch_jars(maven: str | None) -> Path:
+    """Have Maven copy Kafka's jars (54 MB) into the cache, in one step: it is whole or not there."""
+    _CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as fresh:
+        (Path(fresh) / "pom.xml").write_text(_POM)
+        wanted = f"-DoutputDirectory={fresh}/kafka/libs"
+        goal = (str(maven), "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", wanted)
+        done = subprocess.run(goal, cwd=fresh, capture_output=True, text=True)
+        if done.returncode:
+            missing("kafka", f"mvn could not fetch its jars: {(done.stdout + done.stderr).strip()[-500:]}")
+        try:
+            (Path(fresh) / "kafka").rename(_CACHE)
+        except OSError:
+            assert _jars(), "the cache can't be written"  # somebody else was first
+    return _CACHE / "libs"
+
+
+_POM = f"""<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
