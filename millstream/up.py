@@ -1,0 +1,231 @@
+"""`millstream up`: everything on this machine, until Ctrl-C.
+
+DIR/up.lock   held while it runs: one `up` for one directory
+DIR/up.json   where everything listens, and the process ids (mode 0600); other commands find it there
+DIR/up.log    what all processes log, as it is on the terminal
+"""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from millstream import embedded, ports, process
+from millstream.embedded import Embedded
+from millstream.loglines import LogLines
+from millstream.process import Command, Process
+from millstream.supervise import Supervisor
+from pipeline.errors import SettingsError
+from pipeline.settings import S3Settings, Settings
+
+STOP_SECONDS = 5.0
+"""All processes have ended this long after Ctrl-C: the stages get half of it, then the servers the rest."""
+
+_START_SECONDS = 30.0
+_CHECK_SECONDS = 0.1
+
+
+def up(settings: Settings, data: Path, processors: int = 1) -> None:
+    """Run the embedded servers and all stages until SIGINT, SIGTERM or SIGHUP; must be the main thread.
+
+    Raises SettingsError where another `up` has `data`, the reader's port is taken, or there are no servers for
+    this platform.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with _only_one(data), _signals() as stopping:
+        port = _reader_port(settings)
+        plan = embedded.plan(data, settings.s3.uploads, settings.s3.results)
+        local = _local(settings, plan, port)
+        record = data / "up.json"
+        record.unlink(missing_ok=True)  # of an `up` that was killed
+        log = LogLines(data / "up.log")
+        supervisor = Supervisor(
+            _spawner(log),
+            lambda sentence: log.write("up", sentence),
+            changed=lambda: _write_record(record, local, supervisor.pids()),
+        )
+        servers = [plan.broker, plan.s3]
+        stages = _stages(local, processors)
+        try:
+            _start_servers(plan, supervisor, data / "up.log", stopping)
+            if not stopping.is_set():
+                _prepare(local)
+                for command in stages:
+                    supervisor.add(command)
+                _write_record(record, local, supervisor.pids())
+                log.write("up", f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint}")
+                log.write(
+                    "up", f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything"
+                )
+            while not stopping.wait(_CHECK_SECONDS):
+                supervisor.check()
+        finally:
+            supervisor.stop([command.name for command in stages], STOP_SECONDS / 2)
+            supervisor.stop([command.name for command in servers], STOP_SECONDS / 2)
+            record.unlink(missing_ok=True)
+            log.write("up", "everything has ended")
+            log.close()
+
+
+@contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the directory's lock; the kernel lets it go however we end."""
+    with (data / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise SettingsError(
+                f"another `millstream up` (process {lock.read().strip() or 'unknown'}) is using {data}: "
+                "end it, or give this one another directory with --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that is set by the signals that end us; what they did before is put back afterwards."""
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reader_port(settings: Settings) -> int:
+    if settings.http.port == 0:
+        return ports.choose(1)[0]
+    if not ports.is_free(settings.http.port, settings.http.host):
+        raise SettingsError(
+            f"port {settings.http.port} on {settings.http.host} is in use: give another with --port, "
+            "http.port in millstream.toml or MILLSTREAM_HTTP_PORT"
+        )
+    return settings.http.port
+
+
+def _local(settings: Settings, plan: Embedded, port: int) -> Settings:
+    """The settings with everything on this machine."""
+    servers = S3Settings(
+        endpoint=plan.endpoint,
+        access_key=plan.state.access_key,
+        secret_key=plan.state.secret_key,
+        uploads=settings.s3.uploads,
+        results=settings.s3.results,
+    )
+    return settings.model_copy(
+        update={
+            "kafka": plan.bootstrap,
+            "kafka_options": {},
+            "profile": "embedded",
+            "replication": 1,
+            "s3": servers,
+            "http": settings.http.model_copy(update={"port": port}),
+        }
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The environment of the stages: ours, with where everything is."""
+    secret = settings.s3.secret_key
+    assert secret is not None
+    return os.environ | {
+        "MILLSTREAM_KAFKA": settings.kafka,
+        "MILLSTREAM_PROFILE": settings.profile,
+        "MILLSTREAM_REPLICATION": str(settings.replication),
+        "MILLSTREAM_S3_ENDPOINT": str(settings.s3.endpoint),
+        "MILLSTREAM_S3_ACCESS_KEY": str(settings.s3.access_key),
+        "MILLSTREAM_S3_SECRET_KEY": secret.get_secret_value(),
+        "MILLSTREAM_S3_UPLOADS": settings.s3.uploads,
+        "MILLSTREAM_S3_RESULTS": settings.s3.results,
+        "MILLSTREAM_HTTP_HOST": settings.http.host,
+        "MILLSTREAM_HTTP_PORT": str(settings.http.port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _stages(settings: Settings, processors: int) -> list[Command]:
+    """The stages' commands, downstream first: who stops first leaves nobody writing to who is gone."""
+    programs: dict[str, tuple[str, ...]] = {"serve": ("sink", "serve"), "sink-1": ("sink", "store")}
+    programs |= {f"process-{number}": ("processor",) for number in range(1, processors + 1)}
+    programs |= {"watch": ("producer", "watch")}
+    environment, folder = _environment(settings), Path.cwd()
+    return [
+        Command(name, (sys.executable, "-m", *program), folder, environment)
+        for name, program in programs.items()
+    ]
+
+
+def _spawner(log: LogLines) -> Callable[[Command], Process]:
+    def spawn(command: Command) -> Process:
+        started = process.start(command)
+        log.follow(command.name, started)
+        return started
+
+    return spawn
+
+
+def _start_servers(plan: Embedded, supervisor: Supervisor, log: Path, stopping: threading.Event) -> None:
+    """Start both and wait until they answer, or we are told to stop."""
+    probes: list[tuple[Command, Callable[[], bool]]] = [
+        (plan.broker, lambda: embedded.broker_answers(plan.bootstrap)),
+        (plan.s3, lambda: embedded.s3_answers(plan.state)),
+    ]
+    started = [(command, supervisor.add(command), answers) for command, answers in probes]
+    for command, child, answers in started:
+
+        def ready(answers: Callable[[], bool] = answers) -> bool:
+            return stopping.is_set() or answers()
+
+        process.wait_ready(command, child, ready, timeout=_START_SECONDS, log=log)
+
+
+def _prepare(settings: Settings) -> None:
+    """Make the buckets and the topics."""
+    from pipeline.kafka import ensure_topics
+    from pipeline.s3 import S3Store, client
+
+    s3 = client(settings.s3)
+    for bucket in (settings.s3.uploads, settings.s3.results):
+        S3Store(s3, bucket).create_bucket()
+    ensure_topics(settings)
+
+
+def _write_record(path: Path, settings: Settings, pids: dict[str, int]) -> None:
+    secret = settings.s3.secret_key
+    assert secret is not None
+    record = {
+        "kafka": settings.kafka,
+        "s3": {
+            "endpoint": settings.s3.endpoint,
+            "access_key": settings.s3.access_key,
+            "secret_key": secret.get_secret_value(),
+            "uploads": settings.s3.uploads,
+            "results": settings.s3.results,
+        },
+        "http": _http(settings),
+        "processes": pids,
+    }
+    embedded.write_private(path, json.dumps(record, indent=2) + "\n")
+
+
+def _http(settings: Settings) -> str:
+    """The reader's address, as somebody on this machine reaches it."""
+    host = "127.0.0.1" if settings.http.host in {"0.0.0.0", "::"} else settings.http.host
+    return f"http://{host}:{settings.http.port}"
