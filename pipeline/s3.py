@@ -52,7 +52,7 @@ class S3Store:
 
     def create_bucket(self) -> None:
         """Make the bucket where it isn't there."""
-        with self._errors(self.bucket), suppress(PreconditionFailed):
+        with suppress(PreconditionFailed), self._errors(self.bucket):
             self._client.create_bucket(Bucket=self.bucket)
 
     def check(self) -> None:
