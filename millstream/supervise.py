@@ -91,8 +91,8 @@ class Supervisor:
                 self._note_end(child, now)
             elif now >= child.due:
                 child.process, child.since, child.due = self._spawn(child.command), now, None
-                self._say(f"{child.command.name} started again")
                 self._changed()
+                self._say(f"{child.command.name} started again")
 
     def _note_end(self, child: _Child, now: float) -> None:
         code = child.process.poll()

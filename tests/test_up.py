@@ -1,0 +1,138 @@
+"""`millstream up`: one per directory, restarts what dies, ends everything."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import ports
+
+_START = (
+    "import sys; from pathlib import Path; from millstream.up import up; from pipeline.settings import load; "
+)
+_RUN = _START + "up(load(http={'port': int(sys.argv[2])}), Path(sys.argv[1]))"
+
+
+@dataclass
+class Up:
+    """A running `up` and its record."""
+
+    process: subprocess.Popen[str]
+    data: Path
+
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data / "up.json").read_text())
+        return found
+
+
+@contextmanager
+def _up(data: Path, port: int) -> Iterator[Up]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(data), str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        cwd=data.parent,
+    )
+    try:
+        yield Up(process, data)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=15)
+
+
+def _line(up: Up, wanted: str) -> str:
+    """Read the log until a line that holds `wanted`."""
+    assert up.process.stdout is not None
+    seen = []
+    for line in up.process.stdout:
+        seen.append(line)
+        if wanted in line:
+            return line
+    pytest.fail(f"ended without {wanted!r}:\n{''.join(seen)}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_up_ends_with_everything_it_started_within_five_seconds(
+    tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    with _up(tmp_path / "data", 0) as up:
+        _line(up, "Ctrl-C ends everything")
+        record = up.record()
+        assert set(record["processes"]) == {"watch", "process-1", "sink-1", "serve", "kafka", "s3"}
+        assert stat.S_IMODE((up.data / "up.json").stat().st_mode) == 0o600
+        began = time.monotonic()
+        up.process.send_signal(signal_number)
+        assert up.process.wait(10) == 0
+        assert time.monotonic() - began < 5.5
+        assert not any(_alive(pid) for pid in record["processes"].values())
+        assert not (up.data / "up.json").exists()
+
+
+def test_a_server_that_is_killed_comes_back_on_its_port_with_a_new_process_id(tmp_path: Path) -> None:
+    with _up(tmp_path / "data", 0) as up:
+        _line(up, "Ctrl-C ends everything")
+        before = up.record()
+        os.kill(before["processes"]["s3"], signal.SIGKILL)
+        _line(up, "s3 was killed by signal 9")
+        _line(up, "s3 started again")
+        after = up.record()
+        assert after["s3"] == before["s3"]
+        assert after["processes"]["s3"] != before["processes"]["s3"]
+        assert after["processes"]["kafka"] == before["processes"]["kafka"]
+
+
+def test_killing_up_leaves_nothing_running_and_the_next_one_starts(tmp_path: Path) -> None:
+    with _up(tmp_path / "data", 0) as up:
+        _line(up, "Ctrl-C ends everything")
+        first = up.record()
+        up.process.kill()
+        up.process.wait()
+    with _up(tmp_path / "data", 0) as up:
+        _line(up, "Ctrl-C ends everything")
+        second = up.record()
+    assert second["s3"]["access_key"] == first["s3"]["access_key"]
+    if sys.platform.startswith("linux"):
+        assert not any(_alive(pid) for pid in first["processes"].values())
+
+
+def test_a_second_up_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    with _up(tmp_path / "data", 0) as first:
+        _line(first, "Ctrl-C ends everything")
+        with _up(tmp_path / "data", 0) as second:
+            output, _ = second.process.communicate(timeout=20)
+        assert f"another `millstream up` (process {first.process.pid})" in output
+        assert second.process.returncode != 0
+        assert first.record()["kafka"]
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:
+    import socket
+
+    [port] = ports.choose(1)
+    with socket.create_server(("127.0.0.1", port)), _up(tmp_path / "data", port) as up:
+        output, _ = up.process.communicate(timeout=20)
+    assert f"port {port} on 127.0.0.1 is in use" in output
+    assert "--port" in output
+    assert "MILLSTREAM_HTTP_PORT" in output
+    assert up.process.returncode != 0
