@@ -51,10 +51,9 @@ def locked(*, memory_limit: str = MEMORY_LIMIT) -> Connection:
 
 @lru_cache(maxsize=8)
 def _locked_database(memory_limit: str) -> Connection:
-    config = _config(memory_limit, 1, None)
-    config |= {"enable_external_access": "false", "python_enable_replacements": "false"}
-    con = duckdb.connect(config=config)
-    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    con = connect(memory_limit=memory_limit)
+    for setting in ("enable_external_access", "python_enable_replacements", "allow_community_extensions"):
+        con.execute(f"SET GLOBAL {setting} = false")
     con.execute("SET lock_configuration = true")
     return con
 
