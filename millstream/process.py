@@ -17,6 +17,7 @@ from typing import IO
 from pipeline.errors import Unreachable
 
 Process = subprocess.Popen[bytes]
+TimedOut = subprocess.TimeoutExpired
 
 _LEASH = str(Path(__file__).with_name("leash.py"))
 _POLL = 0.02  # seconds
@@ -89,7 +90,7 @@ def stop(running: Iterable[tuple[Command, Process]], timeout: float) -> list[str
     for command, process in running:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        except TimedOut:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             killed.append(command.name)
