@@ -1,0 +1,102 @@
+"""Bind a calculation to a file's real columns: does it fit, and of what types are its outputs?"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from pipeline.bound import Bound
+from pipeline.calculations import Calculation
+from pipeline.duck import (
+    Error,
+    TimeLimit,
+    fold,
+    free_prefix,
+    locked,
+    memory_ceiling,
+    message,
+    quote,
+    size_in_bytes,
+)
+from pipeline.errors import CalculationError, InputError
+from pipeline.expressions import check
+from pipeline.types import ColumnType
+
+_CONSTANT_MEMORY, _CONSTANT_SECONDS = "256MB", 5.0
+"""What an expression without a column may take when it is tried at once."""
+
+
+def bind(calculation: Calculation, columns: Sequence[str]) -> Bound:
+    """Bind a calculation to a file's header.
+
+    A Python calculation's outputs have the types that it declares, and its module isn't imported. Raise
+    InputError where the header itself can't be worked with, CalculationError where the calculation doesn't
+    fit it.
+    """
+    spelt = _header(columns)
+    path = f"calculations.{calculation.label}" if calculation.label else "the calculation"
+    ids = tuple(_find(name, spelt, f"{path}.id") for name in calculation.id)
+    for name in calculation.columns:
+        _find(name, spelt, f"{path}.columns")
+    kinds = {fold(name): kind for name, kind in calculation.typed.items()}
+    typed = tuple((name, kinds[key]) for key, name in spelt.items() if key in kinds)
+    bound = Bound(calculation, tuple(columns), ids, typed, (), (), free_prefix(columns))
+    if calculation.python is not None:
+        declared = tuple((name, ColumnType.parse(kind)) for name, kind in calculation.outputs.items())
+        return Bound(calculation, bound.columns, ids, typed, bound.columns, declared, bound.prefix)
+    used = {name for name, _ in typed}
+    outputs = []
+    for name, expression in calculation.outputs.items():
+        where = f"{path}.outputs.{name}"
+        try:
+            referred = check(expression, columns, outputs=calculation.outputs)
+            outputs.append((name, _type_of(expression, bound, referred)))
+        except CalculationError as error:
+            raise CalculationError(f"{where}: {error}") from None
+        used |= referred
+    inputs = tuple(name for name in columns if name in used)
+    return Bound(calculation, bound.columns, ids, typed, inputs, tuple(outputs), bound.prefix)
+
+
+def _header(columns: Sequence[str]) -> dict[str, str]:
+    """Return the header's names by what DuckDB compares them by."""
+    if not columns:
+        raise InputError("the header has no columns")
+    spelt: dict[str, str] = {}
+    for place, name in enumerate(columns, 1):
+        if not name or "\0" in name:
+            raise InputError(f"column {place} of the header has no usable name ({name!r})")
+        if fold(name) in spelt:
+            raise InputError(
+                f"the header names {spelt[fold(name)]!r} and {name!r}, which are the same column; rename one"
+            )
+        spelt[fold(name)] = name
+    return spelt
+
+
+def _find(name: str, spelt: dict[str, str], path: str) -> str:
+    if fold(name) in spelt:
+        return spelt[fold(name)]
+    near = difflib.get_close_matches(fold(name), list(spelt), n=1, cutoff=0.5)
+    hint = f' did you mean "{spelt[near[0]]}"?' if near else ""
+    raise CalculationError(
+        f'{path}: there is no column "{name}";{hint} the file has {", ".join(spelt.values())}'
+    )
+
+
+def _type_of(expression: str, bound: Bound, used: Iterable[str]) -> ColumnType:
+    """Return the type that DuckDB derives; find out at once where an expression of no column always fails."""
+    kinds = dict(bound.typed)
+    cells = [f"CAST(NULL AS {kinds[c].sql if c in kinds else 'VARCHAR'}) AS {quote(c)}" for c in sorted(used)]
+    source = f" FROM (SELECT {', '.join(cells)})" if cells else ""
+    con = locked(memory_limit=_CONSTANT_MEMORY)
+    try:
+        with memory_ceiling(size_in_bytes(_CONSTANT_MEMORY)), TimeLimit(con, _CONSTANT_SECONDS):
+            described = con.execute(f"DESCRIBE SELECT (\n{expression}\n) AS x{source}").fetchall()[0][1]
+            if not cells:
+                con.execute(f"SELECT CAST((\n{expression}\n) AS VARCHAR)").fetchall()
+    except Error as error:
+        raise CalculationError(message(error)) from None
+    if described == '"NULL"':
+        raise CalculationError("always NULL, of no type; cast it: NULL::VARCHAR")
+    if described in {"HUGEINT", "UHUGEINT"}:
+        raise CalculationError(f"is a {described}, wider than 64 bits; cast it to BIGINT or VARCHAR")
+    return ColumnType.parse(described)
