@@ -1,0 +1,86 @@
+"""The files that others run Millstream with say what is true."""
+
+import json
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.settings import load
+from tests.services.kafka import IMAGE, docker_answers
+from tests.services.require import missing
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """docker-compose.yml as Docker understands it, with the settings of .env.example."""
+    if not docker_answers():
+        missing("docker", "no Docker engine answers")
+    command = ["docker", "compose", "--env-file", ".env.example", "config", "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _environment() -> dict[str, str]:
+    ours = {"S3_ACCESS_KEY", "S3_SECRET_KEY", "CONFIG", "HTTP_PORT", "KAFKA_PORT", "S3_PORT"}
+    return {key: value for key, value in os.environ.items() if key not in ours}
+
+
+def test_compose_runs_both_servers_and_every_stage(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"kafka", "s3", "watch", "process", "sink", "serve"}
+    assert compose["services"]["kafka"]["image"] == IMAGE
+
+
+def test_compose_publishes_nothing_beyond_this_machine(compose: dict[str, Any]) -> None:
+    published = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+
+
+def test_compose_gives_the_stages_settings_that_there_are(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("MILLSTREAM_")]:
+        monkeypatch.delenv(name)
+    for name, value in compose["services"]["serve"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = load(tmp_path)
+    assert settings.kafka == "kafka:9094"
+    assert settings.s3.endpoint == "http://s3:8333"
+    assert (settings.http.host, settings.http.port) == ("0.0.0.0", 8080)
+
+
+def test_compose_without_keys_says_what_to_do() -> None:
+    if not docker_answers():
+        missing("docker", "no Docker engine answers")
+    command = ["docker", "compose", "--env-file", os.devnull, "config", "-q"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
+    assert done.returncode != 0
+    assert "copy .env.example to .env" in done.stderr
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {_name(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    locked = {_name(line) for line in lines if line and not line.startswith("#")}
+    assert wanted <= locked
+
+
+def test_the_examples_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MILLSTREAM_REQUIRE", raising=False)
+    settings = load(ROOT / "examples")
+    assert set(settings.calculations) == {"orders", "shipping"}
+
+
+def _name(requirement: str) -> str:
+    """The package of a requirement such as `moto[sqs]>=5.1; platform_system != 'Windows'`."""
+    for end in "[<>=!~; ":
+        requirement = requirement.partition(end)[0]
+    return requirement.lower().replace("_", "-")
