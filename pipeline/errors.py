@@ -3,7 +3,8 @@
     MillstreamError
     ├── Transient                 try again, with back-off and a deadline
     │   ├── Unreachable           a broker or S3 server does not answer
-    │   └── Throttled             it answers, and asks for patience (503, SlowDown)
+    │   ├── Throttled             it answers, and asks for patience (503, SlowDown)
+    │   └── Hold                  the worker lacks something that its operator can bring: a module, a calculation
     └── Permanent                 report; trying again changes nothing
         ├── UsageError            exit code 2: the caller has to change the command or the settings
         │   ├── SettingsError     a setting is missing, misspelt or out of range
@@ -12,12 +13,14 @@
         ├── CalculationError      the calculation doesn't fit the file, or isn't allowed
         ├── NotFound              no such object, name or job
         ├── PreconditionFailed    a conditional write lost: somebody else was first
+        ├── ClaimLost             another process has taken our work over
         ├── Refused               the server says no (403 and the like)
         ├── JobEnded              the job ended otherwise than published, and why
         └── DeliveryFailed        Kafka would not take a message for good
 
-Foreign exceptions (boto3, librdkafka, DuckDB) are turned into these once, at the edge that meets them: `pipeline/s3.py`,
-`pipeline/kafka.py`, `pipeline/duck.py`. Messages say what went wrong, where, and what would be right.
+Foreign exceptions (boto3, librdkafka, DuckDB) are turned into these once, at the edge that meets them:
+`pipeline/s3.py`, `pipeline/kafka.py`, `pipeline/duck.py`. Messages say what went wrong, where, and what would
+be right.
 """
 
 
@@ -39,6 +42,11 @@ class Throttled(Transient):
     """A server answers, and asks to be asked less often."""
 
 
+class Hold(Transient):
+    """The worker can't compute a job's rows yet: hold them and try again, reject nothing. The message says
+    what to bring."""
+
+
 class Permanent(MillstreamError):
     """Trying again changes nothing."""
 
@@ -50,7 +58,8 @@ class UsageError(Permanent):
 
 
 class SettingsError(UsageError):
-    """A setting is missing, misspelt or out of range; the message names it, its value and what would be right."""
+    """A setting is missing, misspelt or out of range; the message names it, its value and what would be
+    right."""
 
 
 class NameRefused(UsageError):
@@ -71,6 +80,10 @@ class NotFound(Permanent):
 
 class PreconditionFailed(Permanent):
     """A conditional write lost against another writer."""
+
+
+class ClaimLost(Permanent):
+    """Another process has taken over what this one had claimed: stop, it goes on there."""
 
 
 class Refused(Permanent):

@@ -6,13 +6,15 @@ All are small JSON objects, written under the conditions that DESIGN's table of 
 from datetime import UTC, datetime
 from typing import Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline import layout
 from pipeline.calculations import Calculation
 from pipeline.dialect import Dialect
 from pipeline.errors import Permanent
-from pipeline.events import file_id, partition_of, rows_per_partition
+from pipeline.events import file_id, first_partition, partition_of, rows_per_partition
 from pipeline.types import ColumnType
 
 FORMAT = 1
@@ -93,6 +95,12 @@ class Job(Record):
         """Return the partition that a row is dealt to."""
         return partition_of(self.file_id, row // self.block, self.partitions)
 
+    def belongs(self, rows: npt.NDArray[np.int64], partition: int) -> npt.NDArray[np.bool_]:
+        """Return which row numbers are dealt to a partition; -1, which is no row, belongs to any."""
+        dealt = (first_partition(self.file_id, self.partitions) + rows // self.block) % self.partitions
+        right: npt.NDArray[np.bool_] = (dealt == partition) | (rows < 0)
+        return right
+
     def shares(self, rows: int) -> dict[int, int]:
         """Return how many of `rows` rows each partition carries."""
         return rows_per_partition(self.file_id, rows, self.block, self.partitions)
@@ -103,10 +111,15 @@ class Job(Record):
 
 
 class Claim(Record):
-    """Who captures a job, and how many blocks from the start have all their rows acknowledged."""
+    """Who captures a job (nobody: an empty nonce), and how far.
+
+    The first `blocks` blocks are acknowledged: `rows` rows, `malformed` of them malformed. `beat` counts renewals.
+    """
 
     nonce: str
     blocks: int = 0
+    rows: int = 0
+    malformed: int = 0
     beat: int = 0
 
 
@@ -173,8 +186,3 @@ class Refusal(Record):
     configuration: str
     reason: str
     refused: datetime
-
-
-def job_key(job: Job) -> str:
-    """Return where the job lies."""
-    return layout.job(job.file_id)
