@@ -16,7 +16,16 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from pipeline.errors import MillstreamError, NotFound, Permanent, PreconditionFailed, Refused, Throttled, Unreachable
+from pipeline.errors import (
+    MillstreamError,
+    NotFound,
+    Permanent,
+    PreconditionFailed,
+    Refused,
+    Throttled,
+    Transient,
+    Unreachable,
+)
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE, READ_CHUNK, Body, Head
 
@@ -83,9 +92,15 @@ class S3Store:
             wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         with self._errors(key):
             answer = self._client.get_object(**wanted)
-        size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
+        size = (
+            int(answer["ContentRange"].rpartition("/")[2])
+            if "ContentRange" in answer
+            else answer["ContentLength"]
+        )
         try:
-            yield Body(_head(key, answer, size), start, answer["ContentLength"], self._chunks(key, answer["Body"]))
+            yield Body(
+                _head(key, answer, size), start, answer["ContentLength"], self._chunks(key, answer["Body"])
+            )
         finally:
             answer["Body"].close()
 
@@ -146,6 +161,8 @@ class S3Store:
     ) -> str:
         """See ObjectStore: a multipart copy, since its completion is what S3 servers make conditional."""
         size = self.head(source).size
+        if size == 0:  # a multipart upload has at least one part, and a part that is copied at least one byte
+            return self.put(key, b"", if_match=if_match, if_none_match=if_none_match, metadata=metadata)
         ranges = [(at, min(at + _COPY_PART, size) - 1) for at in range(0, size, _COPY_PART)]
 
         def send(upload: str) -> list[dict[str, Any]]:
@@ -164,7 +181,9 @@ class S3Store:
 
         return self._multipart(key, metadata, _conditions(if_match, if_none_match), send)
 
-    def _multipart(self, key: str, metadata: Mapping[str, str] | None, conditions: Mapping[str, str], send: Any) -> str:
+    def _multipart(
+        self, key: str, metadata: Mapping[str, str] | None, conditions: Mapping[str, str], send: Any
+    ) -> str:
         with self._errors(key):
             upload = self._client.create_multipart_upload(
                 Bucket=self.bucket, Key=key, Metadata=dict(metadata or {}), ContentType=_content_type(key)
@@ -213,8 +232,15 @@ def translate(error: Exception, what: str, endpoint: str) -> MillstreamError:
         code = error.response.get("Error", {}).get("Code", "")
         message = error.response.get("Error", {}).get("Message", "")
         if code in {"NoSuchBucket"}:
-            return Refused(f"S3 at {endpoint} has no bucket {what.partition('/')[0]!r}: make it, or set s3.uploads and s3.results")
-        if status == 404 or code in {"404", "NoSuchKey", "NoSuchUpload", "NotFound"}:
+            return Refused(
+                f"S3 at {endpoint} has no bucket {what.partition('/')[0]!r}: make it, or set s3.uploads and s3.results"
+            )
+        if code == "NoSuchUpload":
+            # Its completion was answered, the answer was lost, and boto3 asked again; or somebody cleared it away.
+            return Transient(
+                f"S3 at {endpoint}: the upload of {what} is over already, and it isn't known how"
+            )
+        if status == 404 or code in {"404", "NoSuchKey", "NotFound"}:
             return NotFound(f"S3 at {endpoint}: there is no {what}")
         if status in {409, 412}:
             return PreconditionFailed(f"S3 at {endpoint}: {what} was changed by somebody else")
@@ -227,7 +253,9 @@ def translate(error: Exception, what: str, endpoint: str) -> MillstreamError:
         return Permanent(f"S3 at {endpoint}: {what}: {code or status} {message}".rstrip())
     lost = (ConnectionError, HTTPClientError, ReadTimeoutError, IncompleteReadError, ResponseStreamingError)
     if isinstance(error, lost):
-        return Unreachable(f"S3 at {endpoint} does not answer ({type(error).__name__}): is it running? the setting is s3.endpoint")
+        return Unreachable(
+            f"S3 at {endpoint} does not answer ({type(error).__name__}): is it running? the setting is s3.endpoint"
+        )
     return Permanent(f"S3 at {endpoint}: {what}: {error}")
 
 
@@ -247,7 +275,13 @@ def _conditions(if_match: str | None, if_none_match: bool) -> dict[str, str]:
 
 
 def _content_type(key: str) -> str:
-    return "application/json" if key.endswith(".json") else "text/csv" if key.endswith(".csv") else "application/octet-stream"
+    return (
+        "application/json"
+        if key.endswith(".json")
+        else "text/csv"
+        if key.endswith(".csv")
+        else "application/octet-stream"
+    )
 
 
 def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pipeline.errors import NotFound, PreconditionFailed
+from pipeline.errors import NotFound, Permanent, PreconditionFailed
 
 READ_CHUNK = 1024 * 1024
 """Bytes of one piece of a streamed object."""
@@ -125,6 +125,8 @@ class MemoryStore:
         data, head = self.get(key)
         if if_match is not None and head.etag != if_match:
             raise PreconditionFailed(f"{key} is another by now")
+        if (start or length is not None) and start >= len(data):
+            raise Permanent(f"{key} has no such range")
         stop = len(data) if length is None else min(start + length, len(data))
         pieces = (data[at : min(at + READ_CHUNK, stop)] for at in range(start, stop, READ_CHUNK))
         return nullcontext(Body(head, start, max(0, stop - start), pieces))
@@ -140,7 +142,9 @@ class MemoryStore:
     ) -> str:
         """See ObjectStore."""
         there = self._objects.get(key)
-        if (if_none_match and there) or (if_match is not None and (there is None or there[1].etag != if_match)):
+        if (if_none_match and there) or (
+            if_match is not None and (there is None or there[1].etag != if_match)
+        ):
             raise PreconditionFailed(f"{key}: somebody else was first")
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
         when = datetime.fromtimestamp(next(self._clock), UTC)
