@@ -72,6 +72,12 @@ class Embedded:
         return self.state.endpoint
 
 
+def require() -> None:
+    """Raise SettingsError where there are no embedded servers for this machine."""
+    _tansu()
+    _weed()
+
+
 def plan(data: Path, uploads: str = "uploads", results: str = "results") -> Embedded:
     """How to run both servers on the directory `data`, which is made where it is missing.
 

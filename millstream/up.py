@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from pydantic import BaseModel, SecretStr
+
 from millstream import embedded, ports, process
 from millstream.embedded import Embedded
 from millstream.loglines import LogLines
 from millstream.process import Command, Process
 from millstream.supervise import Supervisor
 from pipeline.errors import SettingsError
-from pipeline.settings import S3Settings, Settings
+from pipeline.settings import PREFIX, S3Settings, Settings
 
 STOP_SECONDS = 5.0
 """All processes have ended this long after Ctrl-C: the stages get half of it, then the servers the rest."""
@@ -142,22 +144,19 @@ def _local(settings: Settings, plan: Embedded, port: int) -> Settings:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The environment of the stages: ours, with where everything is."""
-    secret = settings.s3.secret_key
-    assert secret is not None
-    return os.environ | {
-        "MILLSTREAM_KAFKA": settings.kafka,
-        "MILLSTREAM_PROFILE": settings.profile,
-        "MILLSTREAM_REPLICATION": str(settings.replication),
-        "MILLSTREAM_S3_ENDPOINT": str(settings.s3.endpoint),
-        "MILLSTREAM_S3_ACCESS_KEY": str(settings.s3.access_key),
-        "MILLSTREAM_S3_SECRET_KEY": secret.get_secret_value(),
-        "MILLSTREAM_S3_UPLOADS": settings.s3.uploads,
-        "MILLSTREAM_S3_RESULTS": settings.s3.results,
-        "MILLSTREAM_HTTP_HOST": settings.http.host,
-        "MILLSTREAM_HTTP_PORT": str(settings.http.port),
-        "PYTHONUNBUFFERED": "1",
-    }
+    """The environment of the stages: ours, and every setting as it is here, flags included.
+
+    Calculations are left out: the stages read them where they are written, and see there when they change.
+    """
+    variables: dict[str, str] = {}
+    for name, value in settings:
+        for label, plain in value if isinstance(value, BaseModel) else [("", value)]:
+            if plain is None or name == "calculations":
+                continue
+            variable = "_".join(filter(None, (name, label))).upper()
+            text = plain.get_secret_value() if isinstance(plain, SecretStr) else plain
+            variables[PREFIX + variable] = text if isinstance(text, str) else json.dumps(text)
+    return os.environ | variables | {"PYTHONUNBUFFERED": "1"}
 
 
 def _stages(settings: Settings, processors: int) -> list[Command]:

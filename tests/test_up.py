@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from millstream import ports
+from millstream.up import _environment
+from pipeline.settings import load
 
 _START = (
     "import sys; from pathlib import Path; from millstream.up import up; from pipeline.settings import load; "
@@ -124,6 +126,18 @@ def test_a_second_up_in_the_same_directory_is_refused(tmp_path: Path) -> None:
         assert f"another `millstream up` (process {first.process.pid})" in output
         assert second.process.returncode != 0
         assert first.record()["kafka"]
+
+
+def test_the_stages_get_every_setting_as_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MILLSTREAM_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "millstream.toml").write_text("partitions = 2\n[s3]\nuploads = 'inbox'\n")
+    here = load(
+        tmp_path, block=100, http={"port": 8081, "token": "secret"}, s3={"access_key": "a", "secret_key": "b"}
+    )
+    for name, value in _environment(here).items():
+        monkeypatch.setenv(name, value)
+    assert load(tmp_path).model_dump() == here.model_dump()
 
 
 def test_a_taken_port_is_named_with_its_setting(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Brokers for tests: the embedded one, and Apache Kafka in a container or from its jars."""
 
+import base64
 import functools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,10 +133,8 @@ def _from_jars(directory: Path, java: str, maven: str | None) -> Iterator[Broker
     }
     properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     classpath = str(_jars() or _fetch_jars(maven)) + "/*"
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()  # as its own tool makes them
     storage = (java, "-cp", classpath, "kafka.tools.StorageTool")
-    cluster = subprocess.run(
-        (*storage, "random-uuid"), check=True, capture_output=True, text=True
-    ).stdout.split()[-1]
     subprocess.run((*storage, "format", "-t", cluster, "-c", properties), check=True, capture_output=True)
     command = Command(
         name="Apache Kafka",
