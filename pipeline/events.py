@@ -158,7 +158,11 @@ def parse_keys(keys: Sequence[bytes | None]) -> Keys:
         padded[: data.size] = np.frombuffer(data, np.uint8)
     starts, tails = offsets[:-1], np.diff(offsets) - (ID_LENGTH + 1)
 
-    head = padded[starts[:, None] + np.arange(ID_LENGTH + 1)] if count else np.zeros((0, ID_LENGTH + 1), np.uint8)
+    head = (
+        padded[starts[:, None] + np.arange(ID_LENGTH + 1)]
+        if count
+        else np.zeros((0, ID_LENGTH + 1), np.uint8)
+    )
     digits = head[:, :ID_LENGTH]
     hexadecimal = ((digits >= 48) & (digits <= 57)) | ((digits >= 97) & (digits <= 102))
     known = (tails > 0) & (head[:, ID_LENGTH] == ord(":")) & hexadecimal.all(axis=1)

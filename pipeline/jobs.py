@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from pipeline import layout
 from pipeline.calculations import Calculation
 from pipeline.dialect import Dialect
+from pipeline.duck import fold
 from pipeline.errors import Permanent
 from pipeline.events import file_id, first_partition, partition_of, rows_per_partition
 from pipeline.types import ColumnType
@@ -90,6 +90,12 @@ class Job(Record):
     partitions: int
     block: int
     created: datetime
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The id columns as the header spells them; the calculation may spell them in another case."""
+        spelt = {fold(name): name for name in self.columns}
+        return tuple(spelt[fold(name)] for name in self.calculation.id)
 
     def partition(self, row: int) -> int:
         """Return the partition that a row is dealt to."""

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.json as pj
 _SINGLY = 32
 """Values in a stretch that is read one by one: about where parsing halves costs more than Python does."""
 
-_FLOATS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+_FLOATS = {"nan": float("nan"), "-nan": float("-nan"), "inf": float("inf"), "-inf": float("-inf")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def decode_objects(values: Sequence[bytes | None], schema: pa.Schema) -> Decoded
     """Read JSON objects whose members are columns of `schema`; a missing member is null.
 
     Left out are values that are no such object: other types, unknown or doubled members, numbers that don't fit. NaN and
-    infinities come as the strings "nan", "inf", "-inf" in floating point columns.
+    infinities come as the strings "nan", "-nan", "inf", "-inf" in floating point columns.
     """
     tables: list[pa.Table] = []
     indexes: list[npt.NDArray[np.int64]] = []
@@ -80,7 +80,9 @@ def _together(values: Sequence[bytes | None], schema: pa.Schema) -> pa.Table | N
         return None
     ordinals = pc.cast(pa.array(np.arange(len(values))), pa.large_string())
     parts = ['{"i":', ordinals, ',"v":', texts, "}\n", ""]
-    lines = pc.binary_join_element_wise(*(pa.scalar(p, pa.large_string()) if isinstance(p, str) else p for p in parts))
+    lines = pc.binary_join_element_wise(
+        *(pa.scalar(p, pa.large_string()) if isinstance(p, str) else p for p in parts)
+    )
     data = lines.buffers()[2]
     wrapped = pa.schema([("i", pa.int64()), ("v", pa.struct(list(schema)))])
     try:
@@ -106,12 +108,14 @@ def _singly(values: Sequence[bytes | None], schema: pa.Schema) -> tuple[pa.Table
     index: list[int] = []
     for position, value in enumerate(values):
         try:
-            row = json.loads(_utf8(value), object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_refuse)
+            row = json.loads(
+                _utf8(value), object_pairs_hook=_unique, parse_float=Decimal, parse_constant=_refuse
+            )
             if not isinstance(row, dict):
-                raise TypeError("not an object")  # noqa: TRY004 (it is caught below, with the rest)
+                raise TypeError("not an object")
             rows.append({name: None if cell is None else readers[name](cell) for name, cell in row.items()})
             index.append(position)
-        except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError):
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
             continue
     return pa.Table.from_pylist(rows, schema=schema), np.array(index, np.int64)
 

@@ -44,7 +44,9 @@ def objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
     for name, column in zip(names, columns, strict=True):
         pieces += [pa.scalar(f"{lead}{json.dumps(name, ensure_ascii=False)}:", pa.large_string()), column]
         lead = ","
-    return pc.binary_join_element_wise(*pieces, pa.scalar("}", pa.large_string()), pa.scalar("", pa.large_string()))
+    return pc.binary_join_element_wise(
+        *pieces, pa.scalar("}", pa.large_string()), pa.scalar("", pa.large_string())
+    )
 
 
 def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
@@ -56,9 +58,14 @@ def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Arra
     pieces: list[pa.Array | pa.Scalar] = []
     lead = "{"
     for name, column in zip(names, columns, strict=True):
-        pieces += [pa.scalar(f'{lead}{json.dumps(name, ensure_ascii=False)}:"', pa.large_string()), escaped(column)]
+        pieces += [
+            pa.scalar(f'{lead}{json.dumps(name, ensure_ascii=False)}:"', pa.large_string()),
+            escaped(column),
+        ]
         lead = '",'
-    return pc.binary_join_element_wise(*pieces, pa.scalar('"}', pa.large_string()), pa.scalar("", pa.large_string()))
+    return pc.binary_join_element_wise(
+        *pieces, pa.scalar('"}', pa.large_string()), pa.scalar("", pa.large_string())
+    )
 
 
 def _text(column: pa.Array) -> memoryview:

@@ -3,6 +3,7 @@
 What is only true of the broker of `millstream up` (Tansu, in memory) is in `_EMBEDDED`; Apache Kafka is the reference.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,20 @@ _EMBEDDED: dict[str, dict[str, Any]] = {
 }
 
 
+_REFUSALS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+
+
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return what every client is configured with."""
-    return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(settings.kafka_options)
+    return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(
+        settings.kafka_options
+    )
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
@@ -74,12 +86,14 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
 class Publisher:
     """A producer that takes whole batches and tells, when flushed, that all of them are acknowledged.
 
-    Not for several threads at once. A message that fails for good makes the next call raise DeliveryFailed.
+    Not for several threads at once. A message that fails for good makes the next call raise DeliveryFailed. `check` is called
+    twice a second while a call waits for the broker; it may raise, to give up.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, check: Callable[[], None] = lambda: None) -> None:
         """Connects when first used."""
         self._address = settings.kafka
+        self._check = check
         self._producer = Producer(producer_config(settings))
         self._failed: KafkaError | None = None
 
@@ -94,29 +108,40 @@ class Publisher:
             for message in refused:
                 error: KafkaError = message.pop("_error")
                 if error.code() != KafkaError._QUEUE_FULL:
-                    raise DeliveryFailed(f"Kafka takes no message of {len(message['value'])} bytes: {error.str()}")
+                    raise DeliveryFailed(
+                        f"Kafka takes no message of {len(message['value'])} bytes: {error.str()}"
+                    )
             messages = refused
             self._producer.poll(0.05 if refused else 0)
             self._raise_failure()
+            if refused:
+                self._check()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything sent is acknowledged.
 
         Raises DeliveryFailed if a message was refused for good, Unreachable if `timeout` seconds weren't enough.
         """
-        left = self._producer.flush(-1 if timeout is None else timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        # In slices: a call into librdkafka lets no signal through until it returns.
+        while left := self._producer.flush(max(0.0, min(0.5, deadline - time.monotonic()))):
+            self._raise_failure()
+            if time.monotonic() >= deadline:
+                raise Unreachable(
+                    f"Kafka at {self._address}: {left} messages not acknowledged after {timeout:.0f} s"
+                )
+            self._check()
         self._raise_failure()
-        if left:
-            raise Unreachable(f"Kafka at {self._address}: {left} messages not acknowledged after {timeout:.0f} s")
 
     def pending(self) -> int:
         """Return how many messages are not acknowledged yet, about."""
         return len(self._producer)
 
-    def purge(self) -> None:
-        """Forget what isn't acknowledged: for a caller that gives its work up."""
-        self._producer.purge()
-        self._producer.flush(1)
+    def forget(self) -> None:
+        """Drop what isn't acknowledged, for a caller that has given its work up; nothing where all is."""
+        if len(self._producer):
+            self._producer.purge()
+            self._producer.flush(1)
         self._failed = None
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
@@ -126,7 +151,8 @@ class Publisher:
     def _raise_failure(self) -> None:
         if self._failed is not None:
             error, self._failed = self._failed, None
-            raise DeliveryFailed(f"Kafka at {self._address} did not take a message: {error.str()}")
+            kind = Unreachable if error.code() == KafkaError._MSG_TIMED_OUT else DeliveryFailed
+            raise kind(f"Kafka at {self._address} did not take a message: {error.str()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +168,25 @@ class Batch:
 
 
 def batches(messages: Sequence[Message]) -> list[Batch]:
-    """Group consumed messages by partition, in order; raise for errors among them."""
+    """Group consumed messages by partition, in order.
+
+    Most errors among them are news that the client deals with itself; raises Refused and Permanent for the others.
+    """
     groups: dict[tuple[str, int], list[Message]] = {}
     for message in messages:
         error = message.error()
         if error is not None:
-            if error.code() in {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED} or error.retriable():
-                continue
-            raise translate(error, "")
-        groups.setdefault((message.topic(), message.partition()), []).append(message)
+            if error.fatal() or error.code() in _REFUSALS:
+                raise translate(error, "")
+            log.debug("consumer", error=error.str())
+            continue
+        groups.setdefault((str(message.topic()), int(message.partition() or 0)), []).append(message)
     return [
         Batch(
             topic,
             partition,
-            group[0].offset(),
-            group[-1].offset(),
+            int(group[0].offset() or 0),
+            int(group[-1].offset() or 0),
             [message.key() for message in group],
             [message.value() for message in group],
         )
@@ -164,36 +194,48 @@ def batches(messages: Sequence[Message]) -> list[Batch]:
     ]
 
 
-def consumer(
-    settings: Settings,
-    group: str,
-    topic: str,
-    *,
-    on_assign: Callable[[list[int]], Mapping[int, int] | None],
-    on_revoke: Callable[[list[int]], None],
-    on_lost: Callable[[list[int]], None],
-) -> Consumer:
-    """Return a subscribed consumer of one topic; the callbacks get partition numbers, in the thread that polls.
+class Continuity:
+    """Notices offsets that were skipped, and goes back for them once per gap.
 
-    `on_assign` may return offsets to start from instead of the committed ones.
+    Only for a broker that skips messages (see `continuity`): on Apache Kafka, transaction markers and compaction leave gaps
+    that are right. Called by the thread that polls, as everything that moves a client.
     """
-    client = Consumer(consumer_config(settings, group))
 
-    def assigned(client: Consumer, partitions: list[TopicPartition]) -> None:
-        starts = on_assign([partition.partition for partition in partitions]) or {}
-        for partition in partitions:
-            if partition.partition in starts:
-                partition.offset = starts[partition.partition]
-        client.assign(partitions)
+    def __init__(self) -> None:
+        """Knows no positions yet."""
+        self._next: dict[tuple[str, int], int] = {}
+        self._tried: dict[tuple[str, int], int] = {}
 
-    def revoked(client: Consumer, partitions: list[TopicPartition]) -> None:
-        on_revoke([partition.partition for partition in partitions])
+    def start(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Begin with these positions, by topic and partition; negative ones are unknown."""
+        self._next = {at: offset for at, offset in offsets.items() if offset >= 0}
+        self._tried = {}
 
-    def lost(client: Consumer, partitions: list[TopicPartition]) -> None:
-        on_lost([partition.partition for partition in partitions])
+    def check(self, client: Consumer, batch: Batch) -> Batch | None:
+        """Return the batch if nothing is missing before it, or None after having gone back."""
+        at = (batch.topic, batch.partition)
+        expected = self._next.get(at, batch.first)
+        whole = batch.last - batch.first + 1 == len(batch.keys)
+        if (batch.first > expected or not whole) and self._tried.get(at) != expected:
+            self._tried[at] = expected
+            log.warning("messages skipped, going back", topic=at[0], partition=at[1], offset=expected)
+            client.seek(TopicPartition(*at, expected))
+            return None
+        self._next[at] = batch.last + 1
+        return batch
 
-    client.subscribe([topic], on_assign=assigned, on_revoke=revoked, on_lost=lost)
-    return client
+
+class _NoContinuity(Continuity):
+    """Trusts the broker."""
+
+    def check(self, client: Consumer, batch: Batch) -> Batch | None:
+        """Return the batch."""
+        return batch
+
+
+def continuity(settings: Settings) -> Continuity:
+    """Return what to check consumed batches with."""
+    return Continuity() if settings.profile == "embedded" else _NoContinuity()
 
 
 def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
@@ -214,7 +256,9 @@ def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
             KafkaError._NO_OFFSET,
         }
         if error.args[0].code() in moved_on:
-            log.info("commit refused: the partitions are another's by now", topic=topic, error=error.args[0].str())
+            log.info(
+                "commit refused: the partitions are another's by now", topic=topic, error=error.args[0].str()
+            )
             return
         raise translate(error.args[0], "") from error
 
@@ -245,7 +289,9 @@ def ensure_topics(settings: Settings) -> int:
                 time.sleep(0.05)
     rows, results = (found.get(name, 0) for name in names)
     if rows != results or not rows:
-        raise Permanent(f"topics {names[0]} and {names[1]} have {rows} and {results} partitions: they need the same number")
+        raise Permanent(
+            f"topics {names[0]} and {names[1]} have {rows} and {results} partitions: they need the same number"
+        )
     return rows
 
 
@@ -256,21 +302,24 @@ def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
         raise Unreachable(
             f"Kafka at {settings.kafka} does not answer ({error.args[0].str()}): is it running? the setting is kafka"
         ) from error
-    return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None and topic.partitions}
+    return {
+        name: len(topic.partitions)
+        for name, topic in topics.items()
+        if topic.error is None and topic.partitions
+    }
 
 
 def translate(error: KafkaError, doing: str) -> MillstreamError:
     """Return the error of ours that librdkafka's is."""
     text = f"Kafka: {doing + ': ' if doing else ''}{error.str()}"
-    if error.code() in {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-    }:
+    if error.code() in _REFUSALS:
         return Refused(text)
-    transport = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+    transport = {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+    }
     return Unreachable(text) if error.retriable() or error.code() in transport else Permanent(text)
 
 

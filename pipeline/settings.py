@@ -29,7 +29,9 @@ class S3Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    endpoint: str | None = Field(None, description="address of the S3 server; none for AWS", pattern=r"^https?://.+")
+    endpoint: str | None = Field(
+        None, description="address of the S3 server; none for AWS", pattern=r"^https?://.+"
+    )
     access_key: str | None = Field(None, description="access key; none for boto3's own search")
     secret_key: SecretStr | None = Field(None, description="secret key")
     region: str = Field("us-east-1", description="region of the buckets")
@@ -62,14 +64,20 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(
         "millstream", description="first part of the topics' names", pattern=r"^[a-zA-Z0-9._-]{1,200}$"
     )
-    partitions: int = Field(4, description="partitions of the topics, where Millstream creates them", ge=1, le=10000)
-    replication: int = Field(1, description="replication factor, where Millstream creates the topics", ge=1, le=32)
+    partitions: int = Field(
+        4, description="partitions of the topics, where Millstream creates them", ge=1, le=10000
+    )
+    replication: int = Field(
+        1, description="replication factor, where Millstream creates the topics", ge=1, le=32
+    )
     profile: Literal["kafka", "embedded"] = Field(
         "kafka", description="`embedded` works around the faults of the broker of `millstream up`"
     )
     block: int = Field(8192, description="consecutive rows that are dealt to one partition", ge=1, le=1 << 20)
     message_bytes: int = Field(
-        1_000_000, description="largest Kafka message that is sent, key and all; the broker's limit or less", ge=10_000
+        1_000_000,
+        description="largest Kafka message that is sent, key and all; the broker's limit or less",
+        ge=10_000,
     )
     session_timeout: float = Field(
         10.0, description="seconds until Kafka takes a silent consumer for dead", ge=1, le=300
@@ -80,7 +88,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="how logs look; auto is text, in colour on a terminal"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged"
+    )
     calculations: dict[str, Calculation] = Field(default_factory=dict)
 
     @model_validator(mode="before")

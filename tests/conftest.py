@@ -1,3 +1,9 @@
 """Makes the real services of tests/services/ available to every test."""
 
+from hypothesis import settings
+
 pytest_plugins = ["tests.services.fixtures"]
+
+# A first call may import, compile or wait for another process: time says nothing about what these tests hold.
+settings.register_profile("millstream", deadline=None)
+settings.load_profile("millstream")

@@ -1,0 +1,143 @@
+"""A member of a consumer group that reads one topic by runs of messages, and survives what groups and brokers do.
+
+All of it happens in the thread that calls `read`: the callbacks too. `commit` alone may be called from another.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from pipeline import kafka
+from pipeline.kafka import Batch
+from pipeline.settings import Settings
+
+log = structlog.get_logger("kafka")
+
+CONSUME = 5_000
+"""Messages that are asked for at once: 5,000 are as fast as 50,000, and need a tenth of the memory."""
+
+Partitions = Sequence[int]
+
+
+class Reader:
+    """Reads a topic as a member of a group, from the committed offsets."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str,
+        topic: str,
+        *,
+        on_assign: Callable[[Partitions], None],
+        on_revoke: Callable[[Partitions], None],
+        on_lost: Callable[[Partitions], None],
+    ) -> None:
+        """Join the group when first read.
+
+        `on_assign` is told which partitions are ours now; `on_revoke` those that are about to be another's, while what was
+        done may still be committed; `on_lost` those that are another's already.
+        """
+        self.topic = topic
+        self.epoch = 0
+        """Counts assignments: what was read under another epoch than the current one comes again."""
+        self._client = Consumer(kafka.consumer_config(settings, group))
+        self._continuity = kafka.continuity(settings)
+        self._paused = False
+        self._closed = False
+        self._callbacks = (on_assign, on_revoke, on_lost)
+        self._client.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def read(self, timeout: float) -> list[Batch]:
+        """Return the next runs of messages, at most one per partition, or none after `timeout` seconds.
+
+        Rebalances are served on the way. Raises Refused or Permanent errors of the broker.
+        """
+        epoch = self.epoch
+        messages: list[Message] = self._client.consume(CONSUME, timeout)
+        if not messages:
+            return []
+        if epoch != self.epoch:
+            # Some of these may be of the assignment before. All of them come again.
+            self._start(self._client.assignment())
+            return []
+        runs = (self._continuity.check(self._client, batch) for batch in kafka.batches(messages))
+        return [batch for batch in runs if batch is not None]
+
+    def idle(self, seconds: float) -> None:
+        """Spend time while paused: the group is served, and what comes nevertheless is read again after `resume`."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            epoch = self.epoch
+            for batch in kafka.batches(self._client.consume(CONSUME, min(left, 0.2))):
+                if epoch == self.epoch:
+                    self._client.seek(TopicPartition(batch.topic, batch.partition, batch.first))
+
+    def pause(self) -> None:
+        """Fetch nothing more for now; `read` goes on serving the group, and gives what was fetched before."""
+        if not self._paused:
+            self._paused = True
+            self._client.pause(self._client.assignment())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        if self._paused:
+            self._paused = False
+            self._client.resume(self._client.assignment())
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit the next offset to read of each partition, and wait for the answer; see `kafka.commit`."""
+        kafka.commit(self._client, self.topic, offsets)
+
+    def high(self, partition: int) -> int:
+        """Return the end of a partition as far as fetching has told, or 0."""
+        try:
+            return int(
+                self._client.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)[1]
+            )
+        except KafkaException:
+            return 0
+
+    def close(self) -> None:
+        """Leave the group, without further callbacks."""
+        self._closed = True
+        self._client.close()
+
+    def _start(self, partitions: list[TopicPartition]) -> None:
+        """Start partitions at their committed offsets, or at the beginning."""
+        wanted = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
+        starts = self._client.committed(wanted, timeout=30) if wanted else []
+        for start in starts:
+            if start.error is not None:
+                raise kafka.translate(start.error, "reading committed offsets")
+        self._client.assign(starts)
+        if self._paused and starts:
+            self._client.pause(starts)
+        self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
+
+    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closed:
+            return
+        self.epoch += 1
+        self._start(partitions)
+        numbers = [partition.partition for partition in partitions]
+        log.info("partitions assigned", topic=self.topic, partitions=sorted(numbers))
+        self._callbacks[0](numbers)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._leave(partitions, "partitions revoked", self._callbacks[1])
+
+    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._leave(partitions, "partitions lost", self._callbacks[2])
+
+    def _leave(
+        self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]
+    ) -> None:
+        if self._closed:
+            return
+        numbers = [partition.partition for partition in partitions]
+        log.info(what, topic=self.topic, partitions=sorted(numbers))
+        callback(numbers)
+        self.epoch += 1
+        self._client.unassign()

@@ -1,0 +1,15 @@
+"""`python -m processor`: one Faust worker; settings as `millstream process` reads them."""
+
+from pipeline import logs, s3, settings
+from processor.app import run
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    chosen = settings.load()
+    logs.configure(chosen, "processor")
+    run(chosen, s3.S3Store(s3.client(chosen.s3), chosen.s3.results))
+
+
+if __name__ == "__main__":
+    main()

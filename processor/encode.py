@@ -1,0 +1,56 @@
+"""Calculated rows to result events: one message per row, the result or why there is none."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import json_text
+from pipeline.events import reject_value, split_lines
+from pipeline.types import ColumnType
+
+_NO_TOKEN = pa.array(["nan", "-nan", "inf", "-inf"], pa.large_string())
+
+
+def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType]) -> list[bytes]:
+    """Return one JSON object per row: the id columns as text, then the calculated ones, typed.
+
+    `ids` and `outputs` are string columns; `outputs` holds DuckDB's text of each value, null where it is NULL.
+    """
+    columns = [json_text.quoted(_whole(column)) for column in ids.columns]
+    columns += [_cells(_whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)]
+    return split_lines(json_text.objects([*ids.column_names, *outputs.column_names], columns))
+
+
+def _cells(column: pa.Array, kind: ColumnType) -> pa.Array:
+    """Return a column of DuckDB's text as JSON text: tokens for numbers and booleans, strings for the rest."""
+    if not kind.is_token:
+        return json_text.quoted(column)
+    column = column.cast(pa.large_string())
+    if kind.is_floating:
+        odd = pc.is_in(column, _NO_TOKEN)
+        if pc.any(odd).as_py():
+            column = pc.if_else(odd, json_text.quoted(column), column)
+    return pc.fill_null(column, "null")
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def reject(row: bytes | None, error: str, column: str | None, limit: int) -> bytes:
+    """Return the value of a reject; the row's own JSON is in it unless that would make it larger than `limit` bytes."""
+    value = reject_value(error, column, json.loads(row) if row else None)
+    if len(value) > limit:
+        value = reject_value(error[:1000], column, None)
+    return value
+
+
+def oversized(values: Sequence[bytes], limit: int) -> npt.NDArray[np.int64]:
+    """Return the positions of values that no message may be as large as."""
+    if not values or len(max(values, key=len)) <= limit:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.fromiter((len(value) > limit for value in values), bool, len(values)))

@@ -1,0 +1,428 @@
+"""A Faust transport that hands the agent one event per run of messages of one partition.
+
+One message stays one message on Kafka; between Kafka and the agent they travel by the thousand, since Faust spends some
+100 µs on each event. The clients are librdkafka's. Found by Faust through the entry point group `faust.transports`, for
+brokers given as `millstream://host:port`.
+
+The polling thread alone consumes and assigns; the event loop alone keeps the account of what is done:
+
+    poller thread   consume → Batch ──queue, bounded──▶  event loop   conductor → agent → ack → commit
+                    rebalance callbacks ────and wait──▶               revoked: finish what is begun, commit
+"""
+
+import asyncio
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, cast
+
+import structlog
+from faust.transport import base
+from faust.types import TP, ConsumerMessage
+
+from pipeline.errors import DeliveryFailed, MillstreamError, Transient
+from pipeline.kafka import Batch, Publisher
+from pipeline.kafka_reader import Partitions, Reader
+from pipeline.settings import Settings
+
+log = structlog.get_logger("transport")
+
+QUEUED_BATCHES = 4
+QUEUED_BYTES = 16 * 1024 * 1024
+"""What waits between the poller and the agent at most; above, the poller stops consuming."""
+
+PAUSE_AFTER = 2.0
+"""Seconds with a full queue until the partitions are paused, so that polling (and with it the membership) goes on."""
+
+_NO_TABLES = "this transport is for an app without tables: positions change by assignment only, topics are made beforehand"
+
+POLL = 0.1
+"""Seconds that one consume waits for messages."""
+
+
+class Transport(base.Transport):
+    """What Faust makes its consumer and producer from."""
+
+    default_port = 9092
+    driver_version = "millstream"
+
+    class Consumer(base.Consumer):
+        """See `BatchConsumer`; replaced below."""
+
+    class Producer(base.Producer):
+        """See `BatchProducer`; replaced below."""
+
+
+class _Handoff:
+    """The bounded queue between the poller and the event loop. It knows batches and bytes, and nothing of partitions."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[int, Batch, int]] = deque()
+        self._bytes = 0
+        self._lock = threading.Condition()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = asyncio.Event()
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which event loop takes the batches."""
+        self._loop = loop
+
+    def is_full(self) -> bool:
+        return len(self._items) >= QUEUED_BATCHES or self._bytes >= QUEUED_BYTES
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Wait until a batch fits; called by the poller."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self.is_full(), timeout)
+
+    def put(self, epoch: int, batch: Batch) -> None:
+        """Add a batch, read in this epoch of the assignment."""
+        size = sum(map(len, (value for value in batch.values if value is not None)))
+        with self._lock:
+            self._items.append((epoch, batch, size))
+            self._bytes += size
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is closed: nobody takes any more
+            self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def clear(self) -> None:
+        """Drop everything: the assignment has changed."""
+        with self._lock:
+            self._items.clear()
+            self._bytes = 0
+            self._lock.notify_all()
+
+    async def get(self, timeout: float) -> tuple[int, Batch] | None:
+        """Return the next batch and its epoch, or None after `timeout` seconds."""
+        if not self._items:
+            self._arrived.clear()
+            if not self._items:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), timeout)
+        with self._lock:
+            if not self._items:
+                return None
+            epoch, batch, size = self._items.popleft()
+            self._bytes -= size
+            self._lock.notify_all()
+            return epoch, batch
+
+
+class BatchConsumer(base.Consumer):
+    """Consumes runs of messages with librdkafka, and keeps Faust's account of what is done by runs.
+
+    What is delivered to the agent is remembered in order, per partition; what Faust acknowledges is taken off the front, so
+    that an offset is only committed when everything before it is done, in whatever order that happened.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Called by Faust."""
+        super().__init__(*args, **kwargs)
+        self.settings: Settings = self.app.millstream  # type: ignore[attr-defined]
+        self._handoff = _Handoff()
+        self._assignment: frozenset[TP] = frozenset()
+        self._delivered: dict[TP, deque[int]] = defaultdict(deque)
+        self._ready: dict[TP, int] = {}
+        self._next: dict[TP, int] = {}
+        self._commit_lock = asyncio.Lock()
+        self._commits = ThreadPoolExecutor(1, "commit")
+        self._reader: Reader | None = None
+        self._poller: threading.Thread | None = None
+        self._closing = threading.Event()
+        self.moved = time.monotonic()
+        """When something was last acknowledged, on the monotonic clock."""
+
+    # ---- what Faust asks
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the consumer group and begin to poll."""
+        (topic,) = topics
+        loop = asyncio.get_running_loop()
+        self._handoff.bind(loop)
+        self._poller = threading.Thread(target=self._poll, args=(topic, loop), name="poller", daemon=True)
+        self._poller.start()
+
+    def assignment(self) -> set[TP]:
+        """Return the partitions that are ours."""
+        return set(self._assignment)
+
+    def highwater(self, tp: TP) -> int:
+        """Return the end of a partition as far as fetching has told."""
+        return self._reader.high(tp.partition) if self._reader else 0
+
+    def lag(self) -> dict[TP, int]:
+        """Return how many messages of each partition are not acknowledged yet, as far as fetching has told."""
+        lags = {}
+        for tp in self._assignment:
+            read = self._ready.get(tp, self._committed_offset[tp])
+            high = self.highwater(tp)
+            waiting = bool(self._delivered[tp]) or (read is not None and high > read)
+            lags[tp] = max(high - read, 1) if waiting and read is not None else int(waiting)
+        return lags
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield the next run of messages as one, unless the assignment it was read under is over."""
+        if not self.flow_active:
+            await self.wait(cast(Any, self.can_resume_flow))
+        found = await self._handoff.get(timeout)
+        if found is None or self.should_stop:
+            return
+        epoch, batch = found
+        tp = TP(batch.topic, batch.partition)
+        if self._reader is None or epoch != self._reader.epoch or tp not in self._assignment:
+            return  # it comes again, for whoever the partition is now
+        if batch.first < self._next.get(tp, 0):
+            self._start_over(tp)
+        self._next[tp] = batch.last + 1
+        yield tp, self._to_message(tp, batch)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        batch: Batch = record
+        return ConsumerMessage(
+            batch.topic,
+            batch.partition,
+            batch.last,
+            time.time(),
+            0,
+            None,
+            None,
+            cast(Any, batch),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand runs to the conductor, one after the other; Faust's fetcher runs this."""
+        while not (self.should_stop or fetcher.should_stop):
+            async for tp, message in self.getmany(timeout=1.0):
+                self._delivered[tp].append(message.offset)
+                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    # ---- the account
+
+    def _settle(self, tp: TP) -> None:
+        """Move the offset to commit past the runs that are done, up to the first that isn't.
+
+        Faust's stream code writes `_acked` and `_acked_index` itself; only the index is used here.
+        """
+        done, waiting = self._acked_index[tp], self._delivered[tp]
+        while waiting and waiting[0] in done:
+            offset = waiting.popleft()
+            done.discard(offset)
+            self._ready[tp] = offset + 1
+            self.moved = time.monotonic()
+        self._acked[tp].clear()
+
+    def _start_over(self, tp: TP) -> None:
+        """Forget a partition's account: its offsets went back, so that its topic is another than before."""
+        log.warning("offsets went back: the topic was made anew", topic=tp.topic, partition=tp.partition)
+        self._forget({tp})
+
+    def _forget(self, tps: Iterable[TP]) -> None:
+        for tp in tps:
+            for account in (self._delivered, self._ready, self._next, self._acked, self._acked_index):
+                cast(dict[TP, Any], account).pop(tp, None)
+            self._committed_offset.pop(tp, None)
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what is done: results delivered first, then the offsets. Raises DeliveryFailed if some are lost."""
+        async with self._commit_lock:
+            for tp in list(self._delivered):
+                self._settle(tp)
+            offsets = {
+                tp: offset
+                for tp, offset in self._ready.items()
+                if tp in self._assignment and offset != self._committed_offset[tp]
+            }
+            if not offsets:
+                return False
+            await self.app.producer.flush()
+            if not await self._commit(offsets):
+                return False
+            self._committed_offset.update(offsets)
+            return True
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self._reader is None:
+            return False
+        positions = {tp.partition: offset for tp, offset in offsets.items()}
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._commits, self._reader.commit, positions)
+        except Transient as error:
+            log.warning("offsets not committed, will be tried again", error=str(error))
+            return False
+        return True
+
+    async def perform_seek(self) -> None:
+        """Nothing: an assignment starts at its committed offsets."""
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Return the committed offsets; an assignment starts there."""
+        return {tp: offset for tp, offset in self._committed_offset.items() if offset is not None}
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        raise NotImplementedError(_NO_TABLES)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Not needed: see _NO_TABLES."""
+        raise NotImplementedError(_NO_TABLES)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Not needed: see _NO_TABLES."""
+        raise NotImplementedError(_NO_TABLES)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Not needed: see _NO_TABLES."""
+        raise NotImplementedError(_NO_TABLES)
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        """Not needed: see _NO_TABLES."""
+        raise NotImplementedError(_NO_TABLES)
+
+    async def position(self, tp: TP) -> int | None:
+        """Return the offset that is handed to the agent next, as far as is known."""
+        return self._next.get(tp)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """Return None: the number isn't asked for."""
+        return None
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
+        """Return the partition that was asked for: results go to their row's partition, never by hash of the key."""
+        return partition
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        raise NotImplementedError("`getmany` takes from the poller's queue instead")
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: the agent's queue is bounded, and the conductor waits for it."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing: see `on_buffer_full`."""
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: `processor/app.py` watches for standstill."""
+
+    async def on_stop(self) -> None:
+        """Finish what is begun, commit it, leave the group."""
+        await super().on_stop()
+        self._closing.set()
+        if self._poller is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._poller.join)
+        self._commits.shutdown()
+
+    def close(self) -> None:
+        """Stop polling; called by Faust when a rebalance meets a stopping app."""
+        self._closing.set()
+
+    # ---- the poller thread
+
+    def _poll(self, topic: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Read until closed."""
+        reader = None
+        try:
+            reader = self._reader = Reader(
+                self.settings,
+                self.app.conf.id,
+                topic,
+                on_assign=lambda partitions: self._in_loop(self._assigned(topic, partitions), loop),
+                on_revoke=lambda partitions: self._in_loop(
+                    self._revoked(topic, partitions, lost=False), loop
+                ),
+                on_lost=lambda partitions: self._in_loop(self._revoked(topic, partitions, lost=True), loop),
+            )
+            while not self._closing.is_set():
+                if self._handoff.wait_for_room(PAUSE_AFTER):
+                    reader.resume()
+                else:
+                    reader.pause()
+                batches = reader.read(POLL)
+                for batch in batches:
+                    self._handoff.put(reader.epoch, batch)
+        except MillstreamError as error:
+            if not self._closing.is_set():
+                asyncio.run_coroutine_threadsafe(self.crash(error), loop)
+        finally:
+            self._closing.set()
+            if reader is not None:
+                reader.close()
+
+    async def _assigned(self, topic: str, partitions: Partitions) -> None:
+        assert self._reader is not None
+        self._handoff.clear()
+        self._forget({*self._delivered, *self._ready, *self._next, *self._committed_offset})
+        self._assignment = frozenset(TP(topic, partition) for partition in partitions)
+        self._start_rebalance()
+        self.app.consumer_generation_id = self._reader.epoch
+        await self.on_partitions_assigned(set(self._assignment), self._reader.epoch)
+
+    async def _revoked(self, topic: str, partitions: Partitions, *, lost: bool) -> None:
+        """Let the agent finish what it has begun; commit it, unless the partitions are somebody else's already."""
+        revoked = {TP(topic, partition) for partition in partitions}
+        self._handoff.clear()
+        for tp in revoked:
+            self._settle(tp)  # Faust is about to forget what it knows of them
+        if lost:
+            self._assignment -= revoked
+        self._start_rebalance()
+        await self.on_partitions_revoked(revoked)
+        self._assignment -= revoked
+        self._forget(revoked)
+
+    def _start_rebalance(self) -> None:
+        if not self.app.rebalancing:
+            self.app.on_rebalance_start()
+
+    def _in_loop(self, work: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
+        """Run a coroutine in the event loop and wait for it, unless everything is closing."""
+        if self._closing.is_set():
+            work.close()
+            return
+        done: Future[None] = asyncio.run_coroutine_threadsafe(work, loop)
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                done.result(POLL)
+                return
+
+
+class BatchProducer(base.Producer):
+    """Sends runs of messages; `flush` is what Faust waits for before each commit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Called by Faust."""
+        super().__init__(*args, **kwargs)
+        self._settings: Settings = self.app.millstream  # type: ignore[attr-defined]
+        self._publisher = Publisher(self._settings)
+        self._turn = threading.Lock()
+
+    def send_run(self, topic: str, partition: int, keys: list[bytes], values: list[bytes]) -> None:
+        """Hand over messages for one partition; blocks while the client's queue is full. For any thread."""
+        with self._turn:
+            self._publisher.send(topic, partition, keys, values)
+
+    def flush_run(self) -> None:
+        """Wait until everything sent is acknowledged by the broker; raises DeliveryFailed. For any thread."""
+        with self._turn:
+            self._publisher.flush()
+
+    async def flush(self) -> None:
+        """Wait until everything sent is acknowledged; nothing more is sent meanwhile."""
+        await self.buffer.flush()
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self.flush_run)
+        except DeliveryFailed as error:
+            log.error("results were not delivered", error=str(error))
+            raise
+
+
+Transport.Consumer = BatchConsumer  # type: ignore[assignment,misc]
+Transport.Producer = BatchProducer  # type: ignore[assignment,misc]

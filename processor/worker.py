@@ -1,0 +1,96 @@
+"""One batch, from the agent to the results topic: compute, publish, wait out what will pass."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from pipeline.errors import Transient
+from pipeline.jobbook import JobBook
+from pipeline.kafka import Batch
+from pipeline.settings import Settings
+from pipeline.store import ObjectStore
+from processor.batch import Results, process
+from processor.calculators import CalculatorCache
+
+log = structlog.get_logger("processor")
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between two tries at a batch while the surroundings fail; the last goes on."""
+
+
+class Outlet(Protocol):
+    """Where results go."""
+
+    def send_run(self, topic: str, partition: int, keys: list[bytes], values: list[bytes]) -> None:
+        """Hand over messages for one partition."""
+        ...
+
+    def flush_run(self) -> None:
+        """Wait until all are acknowledged; raises DeliveryFailed."""
+        ...
+
+
+class Worker:
+    """Computes batches, one after the other. When `handle` returns, the batch's results are on their way.
+
+    They are durable once `Outlet.flush_run` has returned, which the transport waits for before it commits an offset.
+    """
+
+    def __init__(self, settings: Settings, results: ObjectStore, outlet: Callable[[], Outlet]) -> None:
+        """`results` is the bucket that the jobs lie in; `outlet` is asked for when it is first needed."""
+        self._settings = settings
+        self._book = JobBook(results)
+        self._calculators = CalculatorCache(settings)
+        self._outlet = outlet
+        self._stopping = threading.Event()
+        self.counts = Results()
+
+    def stop(self) -> None:
+        """Wait no longer for surroundings that fail."""
+        self._stopping.set()
+
+    def handle(self, batch: Batch) -> None:
+        """Compute a batch and publish its results, in this order:
+
+        1. results and rejects, one message per row, to the partition that the rows came from;
+        2. where shares end in this batch: wait until everything before is delivered, then pass the ends on.
+        """
+        results = self._compute(batch)
+        outlet = self._outlet()
+        topic = self._settings.results_topic
+        outlet.send_run(topic, batch.partition, results.keys, results.values)
+        if results.end_keys:
+            outlet.flush_run()
+            outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)
+        self.counts.results += results.results
+        self.counts.rejected += results.rejected
+        self.counts.dropped += results.dropped
+
+    def _compute(self, batch: Batch) -> Results:
+        """Compute a batch, however long S3 or a missing module takes: a row is never rejected for what isn't its fault."""
+        tries = 0
+        while True:
+            try:
+                return process(batch, self._book.find, self._calculators, self._settings.message_bytes)
+            except Transient as error:
+                if tries in {0, 10} or tries % 60 == 0:
+                    log.warning(
+                        "held, will be tried again",
+                        partition=batch.partition,
+                        offset=batch.first,
+                        why=str(error),
+                    )
+                pause = PAUSES[min(tries, len(PAUSES) - 1)]
+                tries += 1
+                if self._stopping.wait(pause):
+                    log.warning("stopped while holding a batch: it comes again", offset=batch.first)
+                    os._exit(0)
+
+
+def age(moment: float) -> float:
+    """Return the seconds since a moment of the monotonic clock."""
+    return time.monotonic() - moment

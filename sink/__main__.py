@@ -1,0 +1,45 @@
+"""`python -m sink store` and `python -m sink serve`: one sink instance, or the HTTP reader."""
+
+import signal
+import sys
+
+from pipeline import logs, s3, settings
+from pipeline.errors import UsageError
+from pipeline.kafka import ensure_topics
+from sink import http_server
+from sink.store import Sink
+
+
+def main(arguments: list[str]) -> None:
+    """Run until SIGTERM or SIGINT."""
+    match arguments:
+        case ["store"]:
+            store()
+        case ["serve"]:
+            serve()
+        case _:
+            raise UsageError("python -m sink store, or python -m sink serve")
+
+
+def store() -> None:
+    """Run one sink instance."""
+    chosen = settings.load()
+    logs.configure(chosen, "sink")
+    ensure_topics(chosen)
+    results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)
+    results.check()
+    sink = Sink(chosen, results)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sink.stop())
+    sink.run()
+
+
+def serve() -> None:
+    """Run the HTTP reader."""
+    chosen = settings.load()
+    logs.configure(chosen, "serve")
+    http_server.serve(chosen)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

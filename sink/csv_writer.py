@@ -1,0 +1,99 @@
+"""Tables to CSV, byte for byte as DuckDB's COPY writes them."""
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.duck import Connection, quote
+from pipeline.jobs import Job
+from pipeline.types import ColumnType
+
+CHUNK = 131_072
+"""Rows of one COPY: enough to make DuckDB's 3 ms per query small, few enough to keep memory small."""
+
+PIECE = 1024 * 1024
+"""Bytes that are read back at once."""
+
+
+def results_csv(job: Job, tables: Iterable[pa.Table], connection: Connection) -> Iterator[bytes]:
+    """Yield the output CSV of decoded results, which come in order: header, then rows.
+
+    Columns that were decoded as text get their type back first, so that DuckDB writes what it would have written for it.
+    """
+    columns = [quote(name) for name in job.ids]
+    columns += [
+        f"CAST({quote(output.name)} AS {ColumnType.parse(output.type).sql})" for output in job.outputs
+    ]
+    names = [*job.ids, *(output.name for output in job.outputs)]
+    select = ", ".join(f"{column} AS {quote(name)}" for column, name in zip(columns, names, strict=True))
+    empty = pa.table({name: pa.array([], pa.string()) for name in names})
+    yield from _copy(itertools.chain([empty], _chunks(tables)), select, connection)
+
+
+def rejects_csv(job: Job, rejects: dict[int, bytes], connection: Connection) -> Iterator[bytes]:
+    """Yield the rejects as CSV: the input's columns, then `_row` (0-based) and `_error`."""
+    names = [*job.columns, "_row", "_error"]
+    aliases = [f"c{number}" for number in range(len(names))]
+    select = ", ".join(f"{alias} AS {quote(name)}" for alias, name in zip(aliases, names, strict=True))
+
+    def tables() -> Iterator[pa.Table]:
+        rows = sorted(rejects)
+        yield _table([], aliases)
+        for start in range(0, len(rows), CHUNK):
+            yield _table(
+                [_reject_cells(job, row, rejects[row]) for row in rows[start : start + CHUNK]], aliases
+            )
+
+    yield from _copy(tables(), select, connection)
+
+
+def _reject_cells(job: Job, row: int, value: bytes) -> list[str | None]:
+    reject: dict[str, Any] = json.loads(value)
+    given = reject.get("row")
+    cells = given if isinstance(given, dict) else {}
+    error = str(reject["error"])
+    if "line" in reject:
+        error = f"line {reject['line']}: {error}: {reject.get('text', '')}"
+    return [*(_text(cells.get(name)) for name in job.columns), str(row), error]
+
+
+def _text(cell: Any) -> str | None:
+    return cell if isinstance(cell, str) or cell is None else json.dumps(cell)
+
+
+def _table(rows: list[list[str | None]], names: list[str]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    return pa.table([pa.array(column, pa.string()) for column in columns], names=names)
+
+
+def _chunks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Regroup tables to about CHUNK rows each."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= CHUNK:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _copy(tables: Iterable[pa.Table], select: str, connection: Connection) -> Iterator[bytes]:
+    """Yield what COPY writes for tables, one after the other; only the first brings the header."""
+    with tempfile.TemporaryDirectory(prefix="millstream-") as folder:
+        file = Path(folder, "chunk.csv")
+        for number, table in enumerate(tables):
+            connection.register("chunk", table)
+            header = "true" if number == 0 else "false"
+            connection.execute(f"COPY (SELECT {select} FROM chunk) TO '{file}' (FORMAT csv, HEADER {header})")
+            connection.unregister("chunk")
+            with file.open("rb") as written:
+                while piece := written.read(PIECE):
+                    yield piece

@@ -1,0 +1,49 @@
+"""Which offsets may be committed: up to the oldest row that is not yet on S3.
+
+Per partition, the first offset at which each unfinished job has rows; the position behind everything read otherwise.
+"""
+
+
+class Ledger:
+    """Offsets of one topic, by partition."""
+
+    def __init__(self) -> None:
+        """Nothing read yet."""
+        self._next: dict[int, int] = {}
+        self._held: dict[int, dict[str, int]] = {}
+        self._committed: dict[int, int] = {}
+
+    def read(self, partition: int, last: int) -> None:
+        """Note that everything up to offset `last` has been read."""
+        self._next[partition] = last + 1
+
+    def hold(self, partition: int, file_id: str, offset: int) -> None:
+        """Note that a row of the job at `offset` or later is in memory only."""
+        self._held.setdefault(partition, {}).setdefault(file_id, offset)
+
+    def release(self, file_id: str) -> None:
+        """Note that nothing of the job is in memory only any more: it is on S3, or wanted by nobody."""
+        for held in self._held.values():
+            held.pop(file_id, None)
+
+    def forget(self, partition: int) -> None:
+        """Forget a partition: it is somebody else's, or its topic was made anew."""
+        self._next.pop(partition, None)
+        self._held.pop(partition, None)
+        self._committed.pop(partition, None)
+
+    def committable(self) -> dict[int, int]:
+        """Return the offsets to commit, where they have moved since `committed` was told."""
+        positions = {
+            partition: min(self._held.get(partition, {}).values(), default=position)
+            for partition, position in self._next.items()
+        }
+        return {
+            partition: offset
+            for partition, offset in positions.items()
+            if offset != self._committed.get(partition)
+        }
+
+    def committed(self, offsets: dict[int, int]) -> None:
+        """Note that these offsets are committed."""
+        self._committed.update(offsets)

@@ -1,0 +1,192 @@
+"""How a job ends, step by step, so that whoever finds it half done can go on.
+
+    1. output and rejects, whole, under fresh names
+    2. end.json, If-None-Match, naming them: it alone decides how the job ended
+    3. the receipt, by compare-and-set, only over a lower generation's
+    4. <name>, a server-side copy, If-Match; then the receipt is read again, and if it names another job, that one's is copied
+    5. parts, outputs that nobody names, the previous receipt's outputs are removed, and last the open mark
+
+Whoever finds a mark and an end.json goes on from 3, or from 5 where the end isn't "published" (`finish`). An answer lost is
+no answer: every step reads back what is there.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator
+
+import structlog
+
+from pipeline import layout, records
+from pipeline.duck import Connection
+from pipeline.errors import NotFound, PreconditionFailed, Throttled
+from pipeline.jobs import End, Job, NameRecord, Receipt, Stored, now
+from pipeline.store import ObjectStore
+from sink.collector import Frozen
+from sink.csv_writer import rejects_csv, results_csv
+
+log = structlog.get_logger("sink")
+
+COPIES = 20
+"""Looks at `<name>` until somebody else's writing to it counts as trouble."""
+
+
+class _Counted:
+    """Bytes on their way to S3: counted and hashed."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.size = 0
+        self._hash = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.size += len(chunk)
+            self._hash.update(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+class Publisher:
+    """Publishes jobs to the results bucket. For any thread; each brings its own DuckDB connection."""
+
+    def __init__(self, results: ObjectStore) -> None:
+        """`results` is the bucket."""
+        self._store = results
+
+    def publish(self, done: Frozen, connection: Connection) -> End:
+        """Write a complete job and end it; return how it ended, which may be otherwise than published.
+
+        Raises Transient errors; what was done until then is found and used, or removed, by whoever tries again.
+        """
+        job = done.job
+        if self._is_superseded(job):
+            return self.end(job, "superseded", "a newer upload of the same name was taken on")
+        nonce = secrets.token_hex(8)
+        output = self._write(layout.output(job.file_id, nonce), results_csv(job, done.in_order(), connection))
+        rejects = None
+        if done.rejects:
+            rejects = self._write(
+                layout.rejects(job.file_id, nonce), rejects_csv(job, done.rejects, connection)
+            )
+        receipt = Receipt(
+            name=job.name,
+            generation=job.generation,
+            file_id=job.file_id,
+            rows=done.captured.rows,
+            results=done.results,
+            rejected=len(done.rejects),
+            duplicates=done.duplicates,
+            source=job.source,
+            input_sha256=done.captured.sha256,
+            calculation=job.calculation.label,
+            digest=job.digest,
+            output=output,
+            rejects=rejects,
+            captured=done.captured.finished,
+            published=now(),
+        )
+        assert receipt.balances, "the collector says it is complete"
+        end = End(state="published", nonce=nonce, receipt=receipt, ended=receipt.published)
+        decided = records.create(self._store, layout.end(job.file_id), end)
+        self._finish(job, decided)
+        return decided
+
+    def end(self, job: Job, state: str, reason: str) -> End:
+        """End a job without a result; return how it ended, which may have been decided before."""
+        wanted = End.model_validate(
+            {"state": state, "reason": reason, "nonce": secrets.token_hex(8), "ended": now()}
+        )
+        decided = records.create(self._store, layout.end(job.file_id), wanted)
+        self._finish(job, decided)
+        return decided
+
+    def finish(self, job: Job) -> End | None:
+        """Go on with a job that was found with its mark; return its end, or None where it has none yet."""
+        decided = records.read(self._store, layout.end(job.file_id), End)
+        if decided is not None:
+            self._finish(job, decided)
+        elif self._is_superseded(job):
+            decided = self.end(job, "superseded", "a newer upload of the same name was taken on")
+        return decided
+
+    def _is_superseded(self, job: Job) -> bool:
+        record = records.read(self._store, layout.name_record(job.name), NameRecord)
+        if record is None:
+            return False
+        other = record.generation == job.generation and record.file_id != job.file_id
+        return record.generation > job.generation or other
+
+    def _write(self, key: str, chunks: Iterable[bytes]) -> Stored:
+        counted = _Counted(chunks)
+        self._store.upload(key, counted)
+        return Stored(key=key, size=counted.size, sha256=counted.sha256)
+
+    def _finish(self, job: Job, end: End) -> None:
+        """Steps 3 to 5."""
+        replaced: Receipt | None = None
+        if end.receipt is not None:
+            replaced = self._set_receipt(end.receipt)
+            self._copy_to_name(job)
+        self._clear(job, end, replaced)
+
+    def _set_receipt(self, receipt: Receipt) -> Receipt | None:
+        """Write the receipt over that of a lower generation, which is returned; leave a higher one's."""
+        key = layout.receipt(receipt.name)
+        while True:
+            found = records.read_with_etag(self._store, key, Receipt)
+            if found is not None and found[0].generation >= receipt.generation:
+                return None
+            if records.replace(self._store, key, receipt, found[1] if found else None):
+                return found[0] if found else None
+
+    def _copy_to_name(self, job: Job) -> None:
+        """Make `<name>` the output that the receipt names, until the receipt still names it afterwards."""
+        for _ in range(COPIES):
+            receipt = records.read(self._store, layout.receipt(job.name), Receipt)
+            if receipt is None or receipt.output is None:
+                return
+            try:
+                there = self._store.head(job.name)
+            except NotFound:
+                there = None
+            if there is not None and there.metadata.get("file_id") == receipt.file_id:
+                return
+            try:
+                self._store.copy(
+                    receipt.output.key,
+                    job.name,
+                    if_match=there.etag if there else None,
+                    if_none_match=there is None,
+                    metadata={"file_id": receipt.file_id},
+                )
+            except (PreconditionFailed, NotFound):
+                continue  # somebody else was at work here: look again
+        raise Throttled(f"{job.name} in the results bucket changes faster than it can be written")
+
+    def _named(self, job: Job, end: End) -> set[str]:
+        """Return the job's objects that the reader may send: none where another job has the receipt."""
+        receipt = records.read(self._store, layout.receipt(job.name), Receipt) if end.receipt else None
+        if receipt is None or receipt.file_id != job.file_id:
+            return set()
+        return {stored.key for stored in (receipt.output, receipt.rejects) if stored}
+
+    def _clear(self, job: Job, end: End, replaced: Receipt | None) -> None:
+        named = (
+            {stored.key for stored in (end.receipt.output, end.receipt.rejects) if stored}
+            if end.receipt
+            else set()
+        )
+        for key in [layout.claim(job.file_id), layout.assembly(job.file_id)]:
+            self._store.delete(key)
+        folder = f"{layout.JOBS}{job.file_id}/"
+        for head in list(self._store.list(folder)):
+            if head.key.rpartition("/")[2].startswith(("out-", "rejects-")) and head.key not in named:
+                self._store.delete(head.key)
+        if replaced is not None and replaced.file_id != job.file_id:
+            for stored in (replaced.output, replaced.rejects):
+                if stored is not None:
+                    self._store.delete(stored.key)
+        self._store.delete(layout.open_mark(job.file_id))

@@ -1,0 +1,258 @@
+"""The sink's loop: read results, collect them per job, have finished jobs published, commit what is on S3.
+
+One thread polls and keeps all the books; publishing goes on beside it, on threads that get a frozen copy of a job and report
+back over a queue. Read top to bottom, `run` is the order of one turn.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from pipeline import duck, layout, records
+from pipeline.errors import Transient
+from pipeline.jobbook import JobBook
+from pipeline.jobs import Captured, End, Job
+from pipeline.kafka import Batch
+from pipeline.kafka_reader import Partitions, Reader
+from pipeline.settings import Settings
+from pipeline.store import ObjectStore
+from sink.collector import Collection
+from sink.decode import Decoder
+from sink.ledger import Ledger
+from sink.publish import Publisher
+from sink.sweep import Sweeper
+
+log = structlog.get_logger("sink")
+
+POLL = 0.1
+"""Seconds that a turn waits for messages."""
+
+COMMIT_EVERY = 1.0
+"""Seconds between commits."""
+
+PUBLISHERS = 4
+"""Jobs that are published at a time; most of it is waiting for S3."""
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between two tries while S3 fails; the last goes on."""
+
+T = TypeVar("T")
+
+
+class Sink:
+    """One sink instance. All methods but `stop` belong to the thread that runs it."""
+
+    def __init__(self, settings: Settings, results: ObjectStore) -> None:
+        """`results` is the bucket that holds jobs and results."""
+        self._settings = settings
+        self._store = results
+        self._book = JobBook(results)
+        self._decoder = Decoder(duck.connect())
+        self._ledger = Ledger()
+        self._collections: dict[str, Collection] = {}
+        self._publishing: set[str] = set()
+        self._ended: queue.SimpleQueue[tuple[str, End | None]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(PUBLISHERS, "publish")
+        self._local = threading.local()
+        self._publisher = Publisher(results)
+        self._sweeper = Sweeper(results, self._publisher)
+        self._reader: Reader | None = None
+        self.dropped = 0
+
+    def stop(self) -> None:
+        """End the loop after the current turn; for any thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until `stop`. Rows that aren't on S3 by then are not committed, and come again."""
+        self._reader = reader = Reader(
+            self._settings,
+            f"{self._settings.topic_prefix}.sink",
+            self._settings.results_topic,
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost,
+        )
+        committed = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                self._take_all(reader, reader.read(POLL))
+                self._note_ends()
+                self._note_sweep()
+                if time.monotonic() - committed > COMMIT_EVERY:
+                    self._commit(reader)
+                    committed = time.monotonic()
+        finally:
+            self._stopping.set()
+            self._pool.shutdown(cancel_futures=True)
+            self._sweeper.close()
+            self._note_ends()
+            self._commit(reader)
+            reader.close()
+
+    # ---- reading
+
+    def _take_all(self, reader: Reader, batches: list[Batch]) -> None:
+        """Take batch by batch, until the assignment changes under them: then the rest comes again."""
+        epoch = reader.epoch
+        for batch in batches:
+            if reader.epoch == epoch:
+                self._take(reader, batch)
+
+    def _take(self, reader: Reader, batch: Batch) -> None:
+        """Collect a batch; publish what it completes."""
+        epoch = reader.epoch
+        results = self._patiently(reader, epoch, lambda: self._decoder.decode(batch, self._book.find))
+        if results is None:
+            return
+        touched: dict[str, Collection] = {}
+        for piece in results.pieces:
+            collection = touched[piece.job.file_id] = self._hold(piece.job, batch)
+            collection.add(piece.rows, piece.table)
+        for rejects in results.rejects:
+            collection = touched[rejects.job.file_id] = self._hold(rejects.job, batch)
+            for row, value in zip(rejects.rows, rejects.values, strict=True):
+                collection.reject(row, value)
+        for job in results.ends:
+            collection = touched[job.file_id] = self._hold(job, batch)
+            if collection.captured is None:
+                read = partial(records.read, self._store, layout.captured(job.file_id), Captured)
+                captured = self._patiently(reader, epoch, read)
+                if captured is not None:
+                    collection.settle(captured)
+        if epoch != reader.epoch:
+            return
+        self._ledger.read(batch.partition, batch.last)
+        self.dropped += results.dropped
+        for collection in touched.values():
+            self._publish_if_complete(collection)
+
+    def _hold(self, job: Job, batch: Batch) -> Collection:
+        self._ledger.hold(batch.partition, job.file_id, batch.first)
+        collection = self._collections.get(job.file_id)
+        if collection is None:
+            collection = self._collections[job.file_id] = Collection(job)
+        return collection
+
+    def _patiently(self, reader: Reader, epoch: int, work: Callable[[], T]) -> T | None:
+        """Do what may fail with S3, again and again, without leaving the group; None where the assignment has changed.
+
+        While it waits nothing is fetched, and runs that were fetched before it began to wait are read again afterwards.
+        """
+        tries = 0
+        while True:
+            try:
+                result = work()
+            except Transient as error:
+                if tries in {0, 10} or tries % 60 == 0:
+                    log.warning("held, will be tried again", why=str(error))
+                reader.pause()
+                reader.idle(PAUSES[min(tries, len(PAUSES) - 1)])
+                tries += 1
+                if epoch != reader.epoch or self._stopping.is_set():
+                    reader.resume()
+                    return None
+                continue
+            reader.resume()
+            return result
+
+    # ---- publishing
+
+    def _publish_if_complete(self, collection: Collection) -> None:
+        file_id = collection.job.file_id
+        if file_id not in self._publishing and collection.is_complete():
+            self._publishing.add(file_id)
+            frozen = collection.freeze()
+            self._pool.submit(
+                self._publish, file_id, lambda connection: self._publisher.publish(frozen, connection)
+            )
+
+    def _publish(self, file_id: str, work: Callable[[duck.Connection], End]) -> None:
+        """Publish a job, however long S3 takes; runs on a thread of the pool."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = duck.connect()
+        tries = 0
+        while True:
+            try:
+                end = work(self._local.connection)
+            except Transient as error:
+                if tries in {0, 10} or tries % 60 == 0:
+                    log.warning("not published yet, will be tried again", job=file_id, why=str(error))
+                if self._stopping.wait(PAUSES[min(tries, len(PAUSES) - 1)]):
+                    return
+                tries += 1
+            except Exception:
+                log.exception("publishing failed; the job stays as it is until the next start", job=file_id)
+                return
+            else:
+                receipt = end.receipt
+                counts = (
+                    {"rows": receipt.rows, "rejected": receipt.rejected}
+                    if receipt
+                    else {"reason": end.reason}
+                )
+                log.info(f"job {end.state}", job=file_id, name=receipt.name if receipt else None, **counts)
+                self._ended.put((file_id, end))
+                return
+
+    def _note_ends(self) -> None:
+        """Let go of jobs that have ended."""
+        while not self._ended.empty():
+            file_id, _ = self._ended.get()
+            self._let_go(file_id)
+
+    def _let_go(self, file_id: str) -> None:
+        self._ledger.release(file_id)
+        self._collections.pop(file_id, None)
+        self._publishing.discard(file_id)
+        self._book.forget(file_id)
+
+    def _note_sweep(self) -> None:
+        """Take in what the last look at the open marks found, and have the next one made when it is due."""
+        found = self._sweeper.take()
+        for file_id in found.ended:
+            self._let_go(file_id)
+        for file_id, captured in found.captured.items():
+            collection = self._collections.get(file_id)
+            if collection is not None and collection.captured is None:
+                collection.settle(captured)
+                self._publish_if_complete(collection)
+        waiting = [
+            file_id for file_id, collection in self._collections.items() if collection.captured is None
+        ]
+        self._sweeper.start_if_due(set(self._publishing), waiting)
+
+    # ---- the group
+
+    def _commit(self, reader: Reader) -> None:
+        offsets = self._ledger.committable()
+        try:
+            reader.commit(offsets)
+        except Transient as error:
+            log.warning("offsets not committed, will be tried again", why=str(error))
+            return
+        self._ledger.committed(offsets)
+
+    def _assigned(self, partitions: Partitions) -> None:
+        for partition in partitions:
+            self._ledger.forget(partition)
+        self._sweeper.hurry()
+
+    def _revoked(self, partitions: Partitions) -> None:
+        assert self._reader is not None
+        self._note_ends()
+        self._commit(self._reader)
+        self._lost(partitions)
+
+    def _lost(self, partitions: Partitions) -> None:
+        for partition in partitions:
+            self._ledger.forget(partition)
+            for collection in self._collections.values():
+                collection.drop(partition)

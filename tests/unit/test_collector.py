@@ -1,0 +1,135 @@
+"""A job is complete when every row is there once, whatever came twice, late, or in another order."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sink.collector import Collection
+from sink.ledger import Ledger
+from tests.jobs import make_captured, make_job
+
+JOB = make_job(block=4, partitions=3)
+REJECT = b'{"error":"no"}'
+
+
+def table(rows: list[int]) -> pa.Table:
+    return pa.table({"order_id": [f"id{row}" for row in rows], "total": [row * 10 for row in rows]})
+
+
+def add(collection: Collection, rows: list[int]) -> None:
+    collection.add(np.array(rows, np.int64), table(rows))
+
+
+def written(collection: Collection) -> list[int]:
+    return [
+        total // 10 for part in collection.freeze().in_order() for total in part.column("total").to_pylist()
+    ]
+
+
+@given(st.data())
+def test_any_order_with_any_duplicates_gives_the_rows_in_order(data: st.DataObject) -> None:
+    """Batches of rows of one file, shuffled and repeated, some rows rejected first, some after."""
+    total = data.draw(st.integers(1, 30))
+    rejected = data.draw(st.sets(st.integers(0, total - 1)))
+    batches = data.draw(st.lists(st.lists(st.integers(0, total - 1), max_size=12), max_size=12))
+    collection = Collection(JOB)
+    settle_at = data.draw(st.integers(0, len(batches)))
+    expected: set[int] = set()
+    for number, batch in enumerate(batches):
+        if number == settle_at:
+            collection.settle(make_captured(JOB, total))
+        add(collection, [row for row in batch if row not in rejected])
+        for row in batch:
+            if row in rejected:
+                collection.reject(row, REJECT)
+        expected |= set(batch)
+        assert collection.results + collection.rejected == len(expected)
+    collection.settle(make_captured(JOB, total))
+    assert collection.is_complete() == (len(expected) == total)
+    assert written(collection) == sorted(expected - rejected)
+    assert collection.missing().tolist() == sorted({row // 4 for row in set(range(total)) - expected})
+
+
+def test_a_result_beats_a_reject_of_the_same_row_in_either_order() -> None:
+    """A later, better worker computes what an earlier one couldn't."""
+    for first in ("reject", "result"):
+        collection = Collection(JOB)
+        collection.settle(make_captured(JOB, 1))
+        for step in [first, "result", "reject"]:
+            if step == "reject":
+                collection.reject(0, REJECT)
+            else:
+                add(collection, [0])
+        assert (collection.results, collection.rejected, collection.is_complete()) == (1, 0, True)
+
+
+def test_rows_behind_the_end_of_the_file_are_let_go() -> None:
+    """A forged row number makes no file longer, whether it comes before or after the account."""
+    collection = Collection(JOB)
+    add(collection, [0, 1, 2, 3, 4, 5, 6, 99])
+    collection.reject(77, REJECT)
+    collection.settle(make_captured(JOB, 6))
+    add(collection, [6, 98])
+    collection.reject(7, REJECT)
+    assert collection.is_complete()
+    assert written(collection) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_came_over_a_partition_is_dropped_with_it() -> None:
+    """And comes again for whoever has it then."""
+    collection = Collection(JOB)
+    add(collection, list(range(12)))
+    collection.reject(12, REJECT)
+    collection.settle(make_captured(JOB, 13))
+    collection.drop(JOB.partition(4))
+    assert collection.missing().tolist() == [1]
+    collection.drop(JOB.partition(12))
+    assert collection.missing().tolist() == ([0, 1, 3] if JOB.partition(12) == JOB.partition(0) else [1, 3])
+
+
+def test_a_file_without_rows_is_complete_at_once() -> None:
+    """A header only."""
+    collection = Collection(JOB)
+    assert not collection.is_complete()
+    collection.settle(make_captured(JOB, 0))
+    assert collection.is_complete()
+
+
+def test_a_frozen_job_does_not_change_when_more_comes() -> None:
+    """It is read by another thread."""
+    collection = Collection(JOB)
+    collection.settle(make_captured(JOB, 8))
+    add(collection, [0, 1])
+    frozen = collection.freeze()
+    add(collection, [2, 3])
+    assert [n for part in frozen.in_order() for n in part.column("total").to_pylist()] == [0, 10]
+
+
+def test_offsets_are_committed_up_to_the_oldest_row_in_memory() -> None:
+    """Per partition, whichever job it is of."""
+    ledger = Ledger()
+    ledger.read(0, 99)
+    ledger.hold(0, "a", 20)
+    ledger.hold(0, "a", 60)
+    ledger.hold(0, "b", 50)
+    ledger.read(1, 9)
+    assert ledger.committable() == {0: 20, 1: 10}
+    ledger.committed({0: 20, 1: 10})
+    ledger.release("a")
+    assert ledger.committable() == {0: 50}
+    ledger.release("b")
+    assert ledger.committable() == {0: 100}
+    ledger.forget(0)
+    assert ledger.committable() == {}
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"error":"x","row":{"order_id":"7"}}', b'{"error":"x","line":3,"text":"a,b"}']
+)
+def test_rejects_of_both_kinds_are_objects_with_an_error(value: bytes) -> None:
+    """As the sink expects them."""
+    assert isinstance(json.loads(value)["error"], str)
