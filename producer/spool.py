@@ -1,0 +1,116 @@
+"""Copies an upload to a local file that DuckDB can read: decompressed, in UTF-8, hashed on the way."""
+
+import hashlib
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.errors import InputError
+from producer.encodings import as_utf8, detect
+from producer.unpack import unpacked
+
+_HEAD = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """A spooled upload; a context manager, which removes the file.
+
+    `sha256` (hexadecimal) and `bytes` are of the upload as it came, `text_bytes` of the file at `path`.
+    `encoding` is the upload's, for its Dialect; the file is in UTF-8 without a byte order mark.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    text_bytes: int
+    encoding: str
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def spool(
+    chunks: Iterable[bytes],
+    key: str,
+    directory: str | os.PathLike[str],
+    *,
+    encoding: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Spool:
+    """Copy the upload at `key`, coming as `chunks`, to a new file in `directory`.
+
+    The suffix of `key` says how it is compressed. `progress` is called with the bytes of the upload read so far.
+    Memory is bounded by the chunks and a few MB. Raises InputError for what is no text, is empty, damaged, or in
+    another encoding, UsageError for an encoding there isn't; nothing is left behind then.
+    """
+    upload = _Counted(chunks, progress)
+    descriptor, name = tempfile.mkstemp(prefix="millstream-", suffix=".csv", dir=directory)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            plain = unpacked(upload, key)
+            head, plain = _head(plain)
+            found, mark = detect(head, key, encoding)
+            for text in as_utf8(_without(plain, mark), key, found, mark):
+                file.write(text)
+            text_bytes = file.tell()
+        if not text_bytes:
+            raise InputError(f"{key} is empty; a CSV file has a header at least")
+        return Spool(path, upload.sha256.hexdigest(), upload.bytes, text_bytes, found)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+class _Counted:
+    """The upload's chunks, counted and hashed as they go by."""
+
+    def __init__(self, chunks: Iterable[bytes], progress: Callable[[int], None] | None) -> None:
+        self._chunks = chunks
+        self._progress = progress
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.sha256.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+            if self._progress is not None:
+                self._progress(self.bytes)
+
+
+def _head(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes, and all chunks from the start again."""
+    first: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        first.append(chunk)
+        size += len(chunk)
+        if size >= _HEAD:
+            break
+    return b"".join(first)[:_HEAD], itertools.chain(first, chunks)
+
+
+def _without(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield the chunks without their first `size` bytes."""
+    for chunk in chunks:
+        rest = chunk[size:]
+        size -= len(chunk) - len(rest)
+        if rest:
+            yield rest
