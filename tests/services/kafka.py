@@ -1,13 +1,16 @@
 """Brokers for tests: the embedded one, and Apache Kafka in a container or from its jars."""
 
 import base64
+import contextlib
 import functools
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,16 +64,16 @@ def docker_answers() -> bool:
     """Whether a Docker engine answers."""
     import docker
 
-    try:
-        client = docker.from_env(timeout=5)
-    except docker.errors.DockerException:
-        return False
-    try:
-        return bool(client.ping())
-    except docker.errors.DockerException:
-        return False
-    finally:
-        client.close()
+    with warnings.catch_warnings():
+        # Where nothing answers, docker.from_env leaves its socket to the garbage collector, which warns of it.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            with contextlib.closing(docker.from_env(timeout=5)) as client:
+                return bool(client.ping())
+        except docker.errors.DockerException:
+            return False
+        finally:
+            gc.collect()
 
 
 @contextmanager
