@@ -146,7 +146,7 @@ class Decoder:
         cells = pa.table({"cell": column})
         self._connection.register("cells", cells)
         sql = f"SELECT cell IS NULL OR TRY_CAST(cell AS {kind.sql}) IS NOT NULL AS good FROM cells"
-        answer: pa.Table = self._connection.execute(sql).to_arrow_table()
+        answer: pa.Table = self._connection.sql(sql).to_arrow_table()
         good: npt.NDArray[np.bool_] = answer.column("good").to_numpy()
         self._connection.unregister("cells")
         return good
