@@ -19,9 +19,18 @@ Labels have few values: `stage` is capture, process, store or serve; `route` is 
 | `millstream_http_received_bytes_total` | counter, route | bytes of bodies that the reader took |
 """
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each counter has a second series, which says when it was made
 
 REGISTRY = CollectorRegistry()
 """Ours, and the process's own: CPU seconds, memory, open files, start."""

@@ -1,0 +1,55 @@
+"""The HTTP reader: its routes put together. `make_app` needs two object stores and settings, and no server."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from pipeline.jobs import Receipt
+from pipeline.settings import Settings
+from pipeline.store import ObjectStore
+from sink import http_health, http_jobs, http_pages, http_problems, http_results, http_uploads
+from sink.http_meter import Meter
+from sink.http_reader import Reader
+
+
+def make_app(settings: Settings, uploads: ObjectStore, results: ObjectStore) -> FastAPI:
+    """Return the reader over two buckets; `app.state.reader` is what its routes share."""
+    app = FastAPI(
+        title="Millstream",
+        version=_version(),
+        summary="Drop a CSV, fetch the computed CSV",
+        docs_url=None,  # FastAPI's page loads its parts from a CDN; ours is in http_pages
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.reader = Reader(settings, uploads, results)
+    for part in (http_jobs, http_results, http_uploads, http_health, http_pages):
+        app.include_router(part.router)
+    http_problems.install(app)
+    app.add_middleware(Meter)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Describe the routes, with problems as they are in place of FastAPI's own errors."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        schemas = found["components"]["schemas"]
+        for model in (http_problems.Problem, Receipt):
+            schema = model.model_json_schema(
+                mode="serialization", ref_template="#/components/schemas/{model}"
+            )
+            schemas |= schema.pop("$defs", {})
+            schemas[model.__name__] = schema
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _version() -> str:
+    try:
+        return version("millstream")
+    except PackageNotFoundError:
+        return "0"

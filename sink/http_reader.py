@@ -1,0 +1,53 @@
+"""What the routes share: the two buckets, the settings, and a way to ask S3 without holding up anybody else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+
+from pipeline.settings import Settings
+from pipeline.states import State, look
+from pipeline.store import ObjectStore
+
+T = TypeVar("T")
+
+THREADS = 48
+"""Calls of S3 at a time; a download takes a thread only while it reads its next piece, however slow its client is."""
+
+UPLOADS = 16
+"""Uploads at a time: each keeps a thread, and up to two parts of 8 MiB, until it is done."""
+
+
+def _running_on() -> bool:
+    return False
+
+
+@dataclass(slots=True)
+class Reader:
+    """The reader's surroundings; `stopping` tells whoever waits that the server is asked to end."""
+
+    settings: Settings
+    uploads: ObjectStore
+    results: ObjectStore
+    stopping: Callable[[], bool] = _running_on
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+    upload_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOADS))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run a call of S3 on a thread and return its result."""
+        return await to_thread.run_sync(function, limiter=self.threads)
+
+    async def look(self, name: str) -> State:
+        """Return where a file is."""
+        return await self.call(lambda: look(self.uploads, self.results, name))
+
+
+def _reader(request: Request) -> Reader:
+    reader = request.app.state.reader
+    assert isinstance(reader, Reader)
+    return reader
+
+
+TheReader = Annotated[Reader, Depends(_reader)]

@@ -1,0 +1,108 @@
+"""Runs the reader: one process, one port, until SIGTERM or SIGINT."""
+
+import errno
+import signal
+import socket
+from collections.abc import Callable
+
+import structlog
+import uvicorn
+
+from pipeline.errors import SettingsError
+from pipeline.s3 import S3Store, client
+from pipeline.settings import HttpSettings, Settings
+from pipeline.store import ObjectStore
+from sink.http_app import make_app
+
+GRACE = 3
+"""Seconds that downloads under way have to end, once the process is asked to."""
+
+_log = structlog.get_logger()
+
+
+def serve(settings: Settings, *, started: Callable[[str], None] | None = None) -> None:
+    """Serve until the process is asked to end; `started` gets the address once connections are taken.
+
+    Raises SettingsError where the port can't be had.
+    """
+    listener = listen(settings.http)
+    connection = client(settings.s3)
+    uploads, results = S3Store(connection, settings.s3.uploads), S3Store(connection, settings.s3.results)
+    run(settings, uploads, results, listener, started=started)
+
+
+def run(
+    settings: Settings,
+    uploads: ObjectStore,
+    results: ObjectStore,
+    listener: socket.socket,
+    *,
+    started: Callable[[str], None] | None = None,
+) -> None:
+    """Serve two buckets on a socket that listens; it is closed at the end."""
+    app = make_app(settings, uploads, results)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE,
+            timeout_keep_alive=30,
+        )
+    )
+    app.state.reader.stopping = lambda: server.should_exit
+    url = address(settings.http.host, listener)
+    _log.info("serving", url=url)
+    # uvicorn sends itself the signal again when all is closed, for whoever else wants it: nobody here does.
+    before = {wanted: signal.signal(wanted, lambda *_: None) for wanted in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        if started is not None:
+            started(url)  # the socket listens: whoever connects now is served as soon as the loop runs
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+        for wanted, handler in before.items():
+            signal.signal(wanted, handler)
+
+
+def listen(settings: HttpSettings) -> socket.socket:
+    """Return a socket that listens on `http.host` and `http.port`; port 0 is any that is free."""
+    host, port = settings.host, settings.port
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise SettingsError(f"http.host = {host!r}: no such address ({error.strerror})") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(_why(host, port, error)) from None
+    return listener
+
+
+def address(host: str, listener: socket.socket) -> str:
+    """Return the URL to reach the reader at, from this machine where it listens on all of its addresses."""
+    port = listener.getsockname()[1]
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    return f"http://{name}:{port}"
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"http.port = {port}: something else listens on {host}:{port}; end that, or choose another (0: any)"
+        case errno.EACCES:
+            return f"http.port = {port}: not allowed to this user; choose one above 1023"
+        case errno.EADDRNOTAVAIL:
+            return f"http.host = {host!r}: not this machine's; 127.0.0.1 is for this machine alone, 0.0.0.0 for all"
+        case _:
+            return f"http.host = {host!r}, http.port = {port}: can't be listened on: {error.strerror}"

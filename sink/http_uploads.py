@@ -1,0 +1,209 @@
+"""PUT of an upload: checked before its body is read, then streamed to S3, whole or not at all."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import structlog
+from anyio import EndOfStream, create_memory_object_stream, fail_after, from_thread, to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
+
+from pipeline.calculations import choose
+from pipeline.errors import NotFound
+from pipeline.names import COMPRESSIONS, name_of
+from pipeline.states import source_keys
+from sink.http_access import BEARER, MayWrite
+from sink.http_headers import path
+from sink.http_problems import Answers, Trouble, documented
+from sink.http_reader import Reader, TheReader
+
+IDLE = 60.0
+"""Seconds without a byte after which an upload is given up."""
+
+_QUEUED = 64
+"""Pieces, of 64 KB at most, that may wait while S3 takes a part."""
+
+_ENCODINGS = {"gzip": ".gz", "x-gzip": ".gz", "zstd": ".zst"}
+
+_log = structlog.get_logger()
+
+router = APIRouter(dependencies=[MayWrite, BEARER])
+
+
+_CREATED: Answers = {
+    201: {
+        "headers": {
+            "Location": {"description": "/jobs/{name}: where it is now", "schema": {"type": "string"}}
+        }
+    }
+}
+
+
+class Uploaded(BaseModel):
+    """An upload that is on S3, whole."""
+
+    name: str = Field(description="what the file is called from here on")
+    key: str = Field(description="where the upload lies in the uploads bucket")
+    bytes: int
+    etag: str
+    job_url: str
+    result_url: str
+
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file, as it is: a CSV, or one compressed where the name ends in .gz or .zst, "
+        "or Content-Encoding says gzip or zstd",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.put(
+    "/uploads/{name:path}",
+    operation_id="put_upload",
+    tags=["uploads"],
+    summary="Upload a file to be computed",
+    status_code=201,
+    responses=_CREATED | documented(400, 401, 408, 409, 415, 422, 500, 502, 503),
+    openapi_extra=_BODY,
+)
+async def upload(request: Request, response: Response, reader: TheReader, name: str) -> Uploaded:
+    """Put a file into the uploads bucket, where capture takes it on.
+
+    What can be refused is refused before the body is read: send `Expect: 100-continue` to save sending it.
+    A client that goes away half way leaves nothing behind.
+    """
+    key = _key(request, name)
+    name = name_of(key)
+    choose(reader.settings.calculations.values(), name)
+    await _check_alone(reader, name, key)
+    if reader.upload_threads.available_tokens < 1:
+        raise Trouble(503, "as many uploads are under way as may be: ask again", {"Retry-After": "5"})
+    started = time.monotonic()
+    body = _Counted(request.stream())
+    try:
+        etag = await _store(reader, key, body)
+    except ClientDisconnect:
+        _log.info("upload broken off by the client", name=name, bytes=body.bytes)
+        raise Trouble(400, f"the body ended after {body.bytes} bytes") from None
+    except TimeoutError:
+        raise Trouble(
+            408, f"no byte came for {IDLE:g} s; nothing was kept", {"Connection": "close"}
+        ) from None
+    _log.info("uploaded", name=name, key=key, bytes=body.bytes, seconds=round(time.monotonic() - started, 3))
+    job = path("jobs", name)
+    response.headers["Location"] = job
+    response.headers["Cache-Control"] = "no-store"
+    return Uploaded(
+        name=name, key=key, bytes=body.bytes, etag=etag, job_url=job, result_url=path("results", name)
+    )
+
+
+def _key(request: Request, name: str) -> str:
+    """Return the key that the upload gets; raise for what can't become one."""
+    headers = request.headers
+    name_of(name)  # raises NameRefused
+    if "content-range" in headers:
+        raise Trouble(400, "Content-Range with PUT: send the whole file")
+    if headers.get("content-length") == "0":
+        raise Trouble(422, f"{name}: the upload is empty; a CSV has at least a header")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return name
+    if encoding not in _ENCODINGS:
+        raise Trouble(
+            415,
+            f"Content-Encoding {encoding!r}: gzip and zstd are understood",
+            {"Accept-Encoding": "gzip, zstd"},
+        )
+    if name.endswith(COMPRESSIONS):
+        raise Trouble(
+            422,
+            f"{name} with Content-Encoding {encoding}: is it compressed twice? Say it by the name or by the header",
+        )
+    key = name + _ENCODINGS[encoding]
+    name_of(key)
+    return key
+
+
+async def _check_alone(reader: Reader, name: str, key: str) -> None:
+    """Refuse a second source key for one name, as capture would later: which of them is the file?"""
+    for other in source_keys(name):
+        if other == key:
+            continue
+        try:
+            await reader.call(lambda other=other: reader.uploads.head(other))  # type: ignore[misc]
+        except NotFound:
+            continue
+        raise Trouble(
+            409,
+            f"{name} lies in the uploads bucket as {other} already: upload it as that, or delete it first",
+            state="refused",
+        )
+
+
+class _Counted:
+    """A request's body, piece by piece, with the time between pieces limited."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self.bytes = 0
+
+    async def __anext__(self) -> bytes:
+        piece = b""
+        while not piece:
+            with fail_after(IDLE):
+                piece = await anext(self._stream)
+        self.bytes += len(piece)
+        return piece
+
+    def __aiter__(self) -> "_Counted":
+        return self
+
+
+async def _store(reader: Reader, key: str, body: _Counted) -> str:
+    """Stream the body to S3 and return the ETag; where the client's or S3's side raises, nothing is kept.
+
+    The client's pieces are read on the event loop while a thread sends parts to S3; a short queue lies between them.
+    """
+    try:
+        first = await anext(body)
+    except StopAsyncIteration:
+        raise Trouble(422, f"{key}: the upload is empty; a CSV has at least a header") from None
+    sender, receiver = create_memory_object_stream[bytes | Exception](_QUEUED)
+    feeder = asyncio.create_task(_feed(first, body, sender))
+    try:
+        return await to_thread.run_sync(
+            lambda: reader.uploads.upload(key, _pieces(receiver)), limiter=reader.upload_threads
+        )
+    finally:
+        feeder.cancel()
+        receiver.close()
+
+
+async def _feed(first: bytes, body: _Counted, sender: MemoryObjectSendStream[bytes | Exception]) -> None:
+    async with sender:
+        await sender.send(first)
+        try:
+            async for piece in body:
+                await sender.send(piece)
+        except (ClientDisconnect, TimeoutError) as error:
+            await sender.send(error)
+
+
+def _pieces(receiver: MemoryObjectReceiveStream[bytes | Exception]) -> Iterator[bytes]:
+    """Give the pieces to the thread that uploads; raise where they don't come to an end, so that it gives up."""
+    while True:
+        try:
+            piece = from_thread.run(receiver.receive)
+        except EndOfStream:
+            return
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
