@@ -1,23 +1,14 @@
 """Bind a calculation to a file's real columns: does it fit, and of what types are its outputs?"""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
-from pipeline.duck import (
-    Error,
-    TimeLimit,
-    fold,
-    free_prefix,
-    locked,
-    memory_ceiling,
-    message,
-    quote,
-    size_in_bytes,
-)
+from pipeline.duck import Error, fold, free_prefix, locked, message, quote
 from pipeline.errors import CalculationError, InputError
 from pipeline.expressions import check
+from pipeline.limits import memory_ceiling, size_in_bytes, time_limit
 from pipeline.types import ColumnType
 
 _CONSTANT_MEMORY, _CONSTANT_SECONDS = "256MB", 5.0
@@ -38,22 +29,23 @@ def bind(calculation: Calculation, columns: Sequence[str]) -> Bound:
         _find(name, spelt, f"{path}.columns")
     kinds = {fold(name): kind for name, kind in calculation.typed.items()}
     typed = tuple((name, kinds[key]) for key, name in spelt.items() if key in kinds)
-    bound = Bound(calculation, tuple(columns), ids, typed, (), (), free_prefix(columns))
+    prefix = free_prefix(columns)
     if calculation.python is not None:
         declared = tuple((name, ColumnType.parse(kind)) for name, kind in calculation.outputs.items())
-        return Bound(calculation, bound.columns, ids, typed, bound.columns, declared, bound.prefix)
-    used = {name for name, _ in typed}
-    outputs = []
+        every = tuple(frozenset(columns) for _ in declared)
+        return Bound(calculation, tuple(columns), ids, typed, tuple(columns), declared, every, prefix)
+    outputs: list[tuple[str, ColumnType]] = []
+    uses: list[frozenset[str]] = []
     for name, expression in calculation.outputs.items():
         where = f"{path}.outputs.{name}"
         try:
-            referred = check(expression, columns, outputs=calculation.outputs)
-            outputs.append((name, _type_of(expression, bound, referred)))
+            uses.append(check(expression, columns, outputs=calculation.outputs))
+            outputs.append((name, _type_of(expression, dict(typed), uses[-1])))
         except CalculationError as error:
             raise CalculationError(f"{where}: {error}") from None
-        used |= referred
+    used = frozenset(name for name, _ in typed).union(*uses)
     inputs = tuple(name for name in columns if name in used)
-    return Bound(calculation, bound.columns, ids, typed, inputs, tuple(outputs), bound.prefix)
+    return Bound(calculation, tuple(columns), ids, typed, inputs, tuple(outputs), tuple(uses), prefix)
 
 
 def _header(columns: Sequence[str]) -> dict[str, str]:
@@ -82,14 +74,13 @@ def _find(name: str, spelt: dict[str, str], path: str) -> str:
     )
 
 
-def _type_of(expression: str, bound: Bound, used: Iterable[str]) -> ColumnType:
+def _type_of(expression: str, kinds: Mapping[str, ColumnType], used: Iterable[str]) -> ColumnType:
     """Return the type that DuckDB derives; find out at once where an expression of no column always fails."""
-    kinds = dict(bound.typed)
     cells = [f"CAST(NULL AS {kinds[c].sql if c in kinds else 'VARCHAR'}) AS {quote(c)}" for c in sorted(used)]
     source = f" FROM (SELECT {', '.join(cells)})" if cells else ""
     con = locked(memory_limit=_CONSTANT_MEMORY)
     try:
-        with memory_ceiling(size_in_bytes(_CONSTANT_MEMORY)), TimeLimit(con, _CONSTANT_SECONDS):
+        with memory_ceiling(size_in_bytes(_CONSTANT_MEMORY)), time_limit(con, _CONSTANT_SECONDS):
             described = con.execute(f"DESCRIBE SELECT (\n{expression}\n) AS x{source}").fetchall()[0][1]
             if not cells:
                 con.execute(f"SELECT CAST((\n{expression}\n) AS VARCHAR)").fetchall()

@@ -30,6 +30,7 @@ class Bound:
     typed: tuple[tuple[str, ColumnType], ...]
     inputs: tuple[str, ...]
     outputs: tuple[tuple[str, ColumnType], ...]
+    uses: tuple[frozenset[str], ...]
     prefix: str
 
     @property
@@ -51,6 +52,10 @@ class Bound:
         …) is bad."""
         p = self.prefix
         flags = [f"NOT {p}k{i} AS {p}c{i}" for i in range(len(self.typed))]
+        if self.calculation.python is not None:
+            return (
+                f"SELECT {', '.join([self.ordinal, *flags])} FROM ({self._checked(relation, [self.ordinal])})"
+            )
         flags += [f"{p}r{i} IS NULL AS {p}e{i}" for i in range(len(self.outputs))]
         return f"SELECT {', '.join([self.ordinal, *flags])} FROM ({self._computed(relation)})"
 
@@ -63,7 +68,7 @@ class Bound:
         their types."""
         p = self.prefix
         names = ", ".join(quote(name) for name in self.columns)
-        checked = self._checked(relation, [self.ordinal], whole=True)
+        checked = self._checked(relation, [self.ordinal])
         return f"SELECT {self.ordinal}, {p}ok AS {p}good, {names} FROM ({checked})"
 
     def _text(self, output: int) -> str:
@@ -79,7 +84,7 @@ class Bound:
         tried = [f"TRY([{self._text(i)}]) AS {p}r{i}" for i in range(len(self.outputs))]
         return f"SELECT {', '.join([self.ordinal, *flags, *tried])} FROM ({self._checked(relation, [self.ordinal])})"
 
-    def _checked(self, relation: str, kept: Sequence[str], *, whole: bool = False) -> str:
+    def _checked(self, relation: str, kept: Sequence[str]) -> str:
         p = self.prefix
         nulls = ", ".join(literal(text) for text in self.calculation.null_texts)
         flags = [
@@ -87,7 +92,7 @@ class Bound:
             for i, (name, _) in enumerate(self.typed)
         ]
         good = " AND ".join([f"{p}k{i}" for i in range(len(self.typed))] or ["true"])
-        names = [quote(name) for name in (self.columns if whole else self.inputs)]
+        names = [quote(name) for name in self.inputs]
         cells = f"SELECT {', '.join([*kept, *names, *flags])} FROM ({self._cells(relation, kept, names)})"
         kept = [*kept, *names, f"{good} AS {p}ok", *(f"{p}k{i}" for i in range(len(flags)))]
         return f"SELECT {', '.join(kept)} FROM ({cells})"
