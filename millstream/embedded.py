@@ -78,7 +78,7 @@ def require() -> None:
     _weed()
 
 
-def plan(data: Path, uploads: str = "uploads", results: str = "results") -> Embedded:
+def plan(data: Path) -> Embedded:
     """How to run both servers on the directory `data`, which is made where it is missing.
 
     Credentials stay as they are from one start to the next; so do ports, as long as they are free.
@@ -89,7 +89,7 @@ def plan(data: Path, uploads: str = "uploads", results: str = "results") -> Embe
     return Embedded(
         state=state,
         broker=broker_command(_made(data / "broker"), state.kafka),
-        s3=s3_command(_made(data / "s3"), state, (uploads, results)),
+        s3=s3_command(_made(data / "s3"), state),
     )
 
 
@@ -112,8 +112,8 @@ def broker_command(directory: Path, port: int) -> Command:
     )
 
 
-def s3_command(directory: Path, state: State, buckets: tuple[str, ...]) -> Command:
-    """SeaweedFS with `buckets`, its data in `directory`/data.
+def s3_command(directory: Path, state: State) -> Command:
+    """SeaweedFS without buckets, its data in `directory`/data.
 
     It writes its flags down and uses them again where one is missing: all of them are given at every start.
     """
@@ -128,7 +128,7 @@ def s3_command(directory: Path, state: State, buckets: tuple[str, ...]) -> Comma
             f"-dir={_made(directory / 'data')}",
             f"-ip={HOST}",
             f"-ip.bind={HOST}",
-            f"-bucket={','.join(buckets)}",
+            "-bucket=",  # those it makes itself come some time after it is ready: whoever starts it makes them
             "-disableHttp=true",  # else its filer reads and deletes objects for anybody
             "-admin.ui=false",
             "-webdav=false",
@@ -174,7 +174,6 @@ def s3_answers(state: State) -> bool:
     """Whether SeaweedFS calls itself healthy, and has started its last part, which is the administration.
 
     Health alone comes some tenths of a second before its volumes are known, and until then reads answer 500.
-    Its buckets may come 0.2 s later still: create them, or ask until they are there.
     """
     try:
         with urllib.request.urlopen(f"{state.endpoint}/healthz", timeout=1) as answer:

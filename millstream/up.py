@@ -42,7 +42,7 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
     data.mkdir(parents=True, exist_ok=True)
     with _only_one(data), _signals() as stopping:
         port = _reader_port(settings)
-        plan = embedded.plan(data, settings.s3.uploads, settings.s3.results)
+        plan = embedded.plan(data)
         local = _local(settings, plan, port)
         record = data / "up.json"
         record.unlink(missing_ok=True)  # of an `up` that was killed
