@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -128,11 +129,12 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
     Raises SettingsError naming the setting, its value and what would be right.
     """
     folder = folder or Path.cwd()
-    file = Path(os.environ.get("MILLSTREAM_CONFIG", folder / CONFIG_FILE))
+    file = config_file(folder)
     written = _read_file(file)
     given = {name: value for name, value in flags.items() if value is not None}
     _check_environment()
-    chosen = given.keys() | written.keys() | {name.removeprefix(PREFIX).lower() for name in os.environ}
+    environment = {name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)}
+    chosen = given.keys() | written.keys() | environment
     running = {} if "kafka" in chosen or any(name.startswith("s3") for name in chosen) else running_up(folder)
 
     class Loaded(Settings):
@@ -154,6 +156,35 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
         raise SettingsError(f"{error}: {error.__cause__}") from error
     except ValidationError as error:
         raise SettingsError(_explain(error, file if written else None)) from None
+
+
+def config_file(folder: Path | None = None) -> Path:
+    """Return where `millstream.toml` is or would be, for commands run in `folder` (the working directory)."""
+    return Path(os.environ.get("MILLSTREAM_CONFIG", (folder or Path.cwd()) / CONFIG_FILE))
+
+
+def changed(read: Callable[[], Settings] = load) -> Callable[[], Settings | None]:
+    """Return a function that reads the settings again when their file has changed since it was last called, else None.
+
+    It raises SettingsError, once for each change, where what is there now can't be used.
+    """
+    file = config_file()
+
+    def look() -> tuple[int, int]:
+        try:
+            found = file.stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
+
+    seen = look()
+
+    def again() -> Settings | None:
+        nonlocal seen
+        before, seen = seen, look()
+        return read() if seen != before else None
+
+    return again
 
 
 def running_up(folder: Path) -> dict[str, Any]:

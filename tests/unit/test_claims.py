@@ -21,7 +21,7 @@ class Clock:
 class LostAnswer(MemoryStore):
     """Writes, and then says that the condition failed: as a call made again after its answer was lost."""
 
-    def put(self, key: str, data: bytes, **conditions: object) -> str:  # type: ignore[override]
+    def put(self, key: str, data: bytes, **conditions: object) -> str:
         super().put(key, data, **conditions)  # type: ignore[arg-type]
         raise PreconditionFailed(key)
 

@@ -1,0 +1,44 @@
+"""`python -m producer push FILE…`, `python -m producer watch`: the stage by itself; `millstream` has the flags."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import MillstreamError
+from pipeline.logs import configure
+from pipeline.settings import changed, load
+from producer.progress import Logged
+from producer.push import push
+from producer.watch import watch
+
+
+def main() -> int:
+    """Run one of the two; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m producer", description="Capture CSV files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pushing = commands.add_parser("push", help="upload files and capture them")
+    pushing.add_argument("files", nargs="+", type=Path)
+    pushing.add_argument("--name")
+    pushing.add_argument("--wait", action="store_true")
+    pushing.add_argument("--again", action="store_true")
+    commands.add_parser("watch", help="capture whatever appears in the uploads bucket")
+    given = parser.parse_args()
+    try:
+        settings = load()
+        configure(settings, given.command)
+        if given.command == "watch":
+            watch(settings, reload=changed())
+        else:
+            push(
+                given.files, settings, name=given.name, wait=given.wait, again=given.again, progress=Logged()
+            )
+    except MillstreamError as error:
+        print(f"producer: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Captures a job: from the claim to the ends of its shares.
+
+1. the claim, or wait while another has it
+2. the upload's content, of exactly the ETag that the job names
+3. rows, from the last acknowledged block on
+4. `captured.json`, once the last row is acknowledged
+5. the ends
+
+Whatever is repeated after a crash does the same once more: keys, partitions and records follow from the job alone.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from pipeline import layout, records
+from pipeline.claims import Held, Observer
+from pipeline.errors import ClaimLost, InputError, JobEnded, NotFound, Permanent
+from pipeline.jobs import Captured, End, Job, now
+from pipeline.kafka import Publisher
+from producer.content import fetch
+from producer.encode import Events, encode
+from producer.ending import fail
+from producer.heartbeat import Heartbeat
+from producer.progress import Progress
+from producer.publish import Position, publish_ends, publish_rows
+from producer.reader import read
+from producer.spool import Spool
+from producer.stage import Stage
+
+
+@dataclass(slots=True)
+class Capture:
+    """One job to be captured as soon as its claim can be had.
+
+    `file` is the spooled upload where it is at hand; `fresh` says that nobody can have claimed the job yet.
+    `from_start` sends all rows once more, also of a job that was captured, because the broker may have
+    forgotten them. `check` is called after each block, and may raise, to stop.
+    """
+
+    stage: Stage
+    job: Job
+    file: Spool | None = None
+    fresh: bool = False
+    from_start: bool = False
+    check: Callable[[], None] = lambda: None
+    observer: Observer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.observer = Observer(self.stage.results, layout.claim(self.job.file_id))
+
+    def attempt(self, publisher: Publisher, progress: Progress) -> Captured | End | None:
+        """Capture the job unless that is done or another does it: then None, and `observer.claim` says how far it is.
+
+        Returns how it ended where it has. Raises PreconditionFailed where the upload is another by now (the name has to be
+        looked at again), and what stands in the way otherwise; the claim is given back then.
+        """
+        held = self.observer.create() if self.fresh else None
+        if held is None:
+            done = self._done()
+            if done is not None:
+                return done
+            held = self.observer.take()
+        self.fresh = False
+        if held is None:
+            return None
+        try:
+            return _capture(self, held, publisher, progress)
+        except InputError as error:
+            return fail(self.stage.results, self.job, str(error))
+        except NotFound:
+            return fail(self.stage.results, self.job, f"the upload {self.job.source.key} is gone")
+        except ClaimLost:
+            return None
+        except JobEnded:
+            return self._done()
+        finally:
+            publisher.forget()
+
+    def _done(self) -> Captured | End | None:
+        end = records.read(self.stage.results, layout.end(self.job.file_id), End)
+        if end is not None or self.from_start:
+            return end
+        return records.read(self.stage.results, layout.captured(self.job.file_id), Captured)
+
+
+def _capture(work: Capture, held: Held, publisher: Publisher, progress: Progress) -> Captured:
+    stage, job = work.stage, work.job
+    topic = stage.settings.rows_topic
+    if job.partitions > stage.partitions:
+        raise Permanent(
+            f"{job.name}: its rows are dealt to {job.partitions} partitions, and topic {topic} has {stage.partitions}; "
+            "push it again with --again"
+        )
+    claim = held.claim
+    start = Position() if work.from_start else Position(claim.blocks, claim.rows, claim.malformed)
+    started = now()
+    with Heartbeat(stage.results, job, held, start) as heartbeat, ExitStack() as contents:
+        file = work.file or _fetch(stage, job, contents)
+
+        def sent(events: Events, position: Position) -> None:
+            heartbeat.check()
+            work.check()
+            progress.captured(job.name, position.rows, events.end / file.text_bytes)
+
+        blocks = read(file.path, job.dialect, job.columns, block=job.block, from_block=start.blocks)
+        limit = stage.settings.message_bytes
+        events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
+        reached = publish_rows(
+            job, events, start, publisher, topic, sent=sent, acknowledged=heartbeat.advance
+        )
+    account = Captured(
+        rows=reached.rows,
+        malformed=reached.malformed,
+        shares=job.shares(reached.rows),
+        sha256=file.sha256,
+        size=file.bytes,
+        started=started,
+        finished=now(),
+    )
+    captured = records.create(stage.results, layout.captured(job.file_id), account)
+    publish_ends(job, captured, publisher, topic)
+    progress.done(job.name)
+    return captured
+
+
+def _fetch(stage: Stage, job: Job, contents: ExitStack) -> Spool:
+    return fetch(stage, job.source.key, job.source.etag, contents, encoding=job.dialect.encoding).file

@@ -1,0 +1,57 @@
+"""An upload's content, spooled: fetched with If-Match, so that it is of exactly the ETag that was looked at."""
+
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from pipeline.dialect import DialectOverrides
+from pipeline.jobs import Source
+from pipeline.store import Head
+from producer.spool import Spool, spool
+from producer.stage import Stage
+
+DIALECT = "millstream-dialect"
+"""Metadata of an upload: what `push` was told of how the file is written, for whoever takes it on first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The spooled content of the upload `source`; `told` is what was said of its dialect by whoever uploaded it."""
+
+    source: Source
+    file: Spool
+    told: DialectOverrides
+
+
+def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, *, encoding: str | None = None) -> Content:
+    """Spool the upload at `key` if its ETag is this one; the file is removed with `contents`.
+
+    `encoding` is the one to read it in, else it is found out. Raises NotFound where the upload is gone,
+    PreconditionFailed where it is another, InputError where it is no text.
+    """
+    with stage.uploads.open(key, if_match=etag) as body:
+        told = told_of(body.head)
+        found = spool(body.chunks, key, tempfile.gettempdir(), encoding=encoding or told.encoding)
+        return Content(source_of(body.head), contents.enter_context(found), told)
+
+
+def source_of(head: Head) -> Source:
+    """Return what a job keeps of its upload."""
+    return Source(key=head.key, etag=head.etag, size=head.size, last_modified=head.last_modified)
+
+
+def told_of(head: Head) -> DialectOverrides:
+    """Return what an upload's metadata says of its dialect; nothing where that isn't an object of ours."""
+    try:
+        return DialectOverrides.model_validate_json(head.metadata.get(DIALECT, "{}"))
+    except ValidationError:
+        return DialectOverrides()
+
+
+def telling(told: DialectOverrides) -> dict[str, str]:
+    """Return the metadata of an upload about whose dialect something was told."""
+    given = told.model_dump(exclude_none=True)
+    return {DIALECT: json.dumps(given)} if given else {}

@@ -1,0 +1,172 @@
+"""What `watch` knows of the uploads, and what it does about each: take it on, refuse it, capture it, or wait for who does."""
+
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+
+import structlog
+
+from pipeline.errors import CalculationError, InputError, NameRefused, NotFound, Permanent, PreconditionFailed
+from pipeline.jobs import Captured, End
+from pipeline.kafka import Publisher
+from pipeline.settings import Settings
+from pipeline.store import Head
+from producer.capture import Capture
+from producer.lanes import Lanes
+from producer.marks import send_ends_again, unfinished
+from producer.progress import Silent
+from producer.refuse import configuration_digest, forgive, is_refused, refuse, refused_keys
+from producer.stage import Stage
+from producer.take_on import take_on
+
+log = structlog.get_logger("watch")
+
+_Content = tuple[str, object]  # ETag and when it was last modified
+
+
+class Intake:
+    """The uploads as far as they are dealt with. `look`, `again` and `configure` are for one thread."""
+
+    def __init__(self, stage: Stage, lanes: Lanes) -> None:
+        self._stage = stage
+        self._lanes = lanes
+        self._configuration = configuration_digest(stage.settings)
+        self._dealt_with: dict[str, _Content] = {}
+        self._refused = refused_keys(stage.results)
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._waiting: dict[str, Capture] = {}
+
+    def configure(self, settings: Settings) -> None:
+        """Use the calculations of other settings from now on; what was refused is tried again."""
+        self._stage = self._stage.configured(
+            self._stage.settings.model_copy(update={"calculations": settings.calculations})
+        )
+        digest = configuration_digest(self._stage.settings)
+        if digest != self._configuration:
+            log.info("the calculations have changed", calculations=list(settings.calculations))
+            self._configuration = digest
+            for key in list(self._refused):
+                self._dealt_with.pop(key, None)
+
+    def look(self, uploads: Iterable[Head]) -> None:
+        """Have everything looked at that is new or another than before."""
+        found = {head.key: head for head in uploads if not head.key.endswith("/")}
+        for key in self._dealt_with.keys() - found.keys():
+            self._dealt_with.pop(key, None)
+        for key, head in found.items():
+            with self._lock:
+                if self._dealt_with.get(key) == _content(head) or key in self._busy:
+                    continue
+                self._busy.add(key)
+            self._lanes.submit(head.size, key, partial(self._deal_with, head))
+
+    def again(self) -> None:
+        """Try again what others were capturing."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        for work in waiting.values():
+            self._submit(work)
+
+    def resume(self, file_id: str) -> None:
+        """Go on with a marked job that some earlier process left.
+
+        The embedded broker forgets everything when it ends, which can't be told from here: the rows are sent once more.
+        """
+
+        def task(publisher: Publisher) -> None:
+            job = unfinished(self._stage, file_id)
+            if job is None:
+                return
+            forgetful = self._stage.settings.profile == "embedded"
+            work = Capture(self._stage, job, from_start=forgetful, check=self._lanes.check)
+            log.info("going on with", name=job.name, generation=job.generation, from_start=forgetful)
+            if not forgetful:
+                send_ends_again(self._stage, file_id, publisher)
+            self._submit(work)
+
+        self._lanes.submit(0, file_id, task)
+
+    def remind(self, file_id: str) -> None:
+        """Send a captured job's ends again."""
+        self._lanes.submit(0, file_id, lambda publisher: send_ends_again(self._stage, file_id, publisher))
+
+    def _deal_with(self, head: Head, publisher: Publisher) -> None:
+        key, stage = head.key, self._stage
+        with ExitStack() as contents:
+            try:
+                if key in self._refused and is_refused(stage.results, key, head.etag, self._configuration):
+                    self._settle(head)
+                    return
+                upload = take_on(stage, key, contents, seen=head)
+            except NotFound:
+                self._busy.discard(key)  # gone since it was listed
+                return
+            except NameRefused as error:
+                log.warning("refused", key=key, reason=str(error))
+                self._settle(head)
+                return
+            except (InputError, CalculationError) as error:
+                log.warning("refused", key=key, reason=str(error))
+                refuse(stage.results, key, head.etag, error, self._configuration)
+                self._refused.add(key)
+                self._settle(head)
+                return
+            except Permanent:
+                self._settle(head)  # until it changes, or we are started anew
+                raise
+            if key in self._refused:
+                forgive(stage.results, key)
+                self._refused.discard(key)
+            self._settle(head)
+            if upload.end is None:
+                work = Capture(stage, upload.job, upload.file, fresh=upload.new, check=self._lanes.check)
+                self._capture(work, publisher)
+
+    def _settle(self, head: Head) -> None:
+        with self._lock:
+            self._dealt_with[head.key] = _content(head)
+            self._busy.discard(head.key)
+
+    def _submit(self, work: Capture) -> None:
+        self._lanes.submit(
+            work.job.source.size, work.job.name, lambda publisher: self._capture(work, publisher)
+        )
+
+    def _capture(self, work: Capture, publisher: Publisher) -> None:
+        job = work.job
+        try:
+            with self._lanes.turn(job.source.size):
+                outcome = work.attempt(publisher, Silent())
+        except PreconditionFailed:
+            # Another content lies there by now, and supersedes this job once it is taken on.
+            self._dealt_with.pop(job.source.key, None)
+            return
+        if outcome is None:
+            if work.file is not None:
+                log.info("captured by another process", name=job.name, generation=job.generation)
+            work.file = None  # it is kept no longer than this call
+            with self._lock:
+                if work.from_start or job.file_id not in self._waiting:
+                    self._waiting[job.file_id] = work
+        elif isinstance(outcome, End):
+            log.info(outcome.state, name=job.name, generation=job.generation, reason=outcome.reason)
+        else:
+            _say_captured(work, outcome)
+
+
+def _content(head: Head) -> _Content:
+    return head.etag, head.last_modified
+
+
+def _say_captured(work: Capture, captured: Captured) -> None:
+    seconds = (captured.finished - captured.started).total_seconds()
+    log.info(
+        "captured",
+        name=work.job.name,
+        generation=work.job.generation,
+        rows=captured.rows,
+        malformed=captured.malformed,
+        seconds=round(seconds, 1),
+    )

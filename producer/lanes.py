@@ -1,0 +1,122 @@
+"""Worker threads of `watch`: small uploads several at a time, large ones beside them, so that none waits behind a huge one.
+
+Each worker has a publisher of its own. What fails for the moment is tried again, later each time, and said once; what fails for
+good is logged. Nothing that a task raises ends a worker.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+
+from pipeline.errors import MillstreamError, Transient
+from pipeline.kafka import Publisher
+from pipeline.settings import Settings
+
+log = structlog.get_logger("watch")
+
+SMALL_LANES = 4
+"""Small uploads that are worked on at the same time; most of it is waiting for S3."""
+
+LARGE = 8 * 1024 * 1024
+"""Bytes from which on an upload is a large one."""
+
+_LARGE_LANES = 2
+"""One is captured while the next is fetched: memory is bounded, and a newer upload of the same name isn't kept waiting."""
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+
+
+class Stopping(Exception):
+    """We were told to stop."""
+
+
+Task = Callable[[Publisher], None]
+
+
+class Lanes:
+    """The workers; `stop` ends what they do at the next block."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._small = ThreadPoolExecutor(SMALL_LANES, "small")
+        self._large = ThreadPoolExecutor(_LARGE_LANES, "large")
+        self._one_large = threading.Lock()
+        self._own = threading.local()
+
+    def submit(self, size: int, name: str, task: Task) -> None:
+        """Have a worker do `task`, which is about an upload of `size` bytes and may be done again when it fails."""
+        (self._large if size >= LARGE else self._small).submit(self._run, name, task)
+
+    @contextmanager
+    def turn(self, size: int) -> Iterator[None]:
+        """Wait until an upload of this size may be captured."""
+        if size < LARGE:
+            yield
+            return
+        while not self._one_large.acquire(timeout=0.5):
+            self.check()
+        try:
+            yield
+        finally:
+            self._one_large.release()
+
+    def check(self) -> None:
+        """Raise Stopping where we are to stop."""
+        if self._stop.is_set():
+            raise Stopping
+
+    def close(self) -> None:
+        """Wait until the workers have ended; what they haven't begun is dropped. `stop` has to be set."""
+        for pool in (self._small, self._large):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, name: str, task: Task) -> None:
+        try:
+            patiently(self._stop, name)(lambda: task(self._publisher()))
+        except Stopping:
+            return
+        except MillstreamError as error:
+            if not self._stop.is_set():
+                log.error("given up", name=name, error=str(error))
+        except Exception:
+            log.exception("failed", name=name)
+
+    def _publisher(self) -> Publisher:
+        self.check()
+        if not hasattr(self._own, "publisher"):
+            self._own.publisher = Publisher(self._settings, self.check)
+        publisher: Publisher = self._own.publisher
+        return publisher
+
+
+def patiently(stop: threading.Event, doing: str) -> Callable[[Callable[[], Any]], Any]:
+    """Return something that calls a function again and again while it raises Transient errors, until `stop` is set.
+
+    It waits up to half a minute between two calls, and says the first failure and no other.
+    """
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning("trying again until it works", name=doing, error=str(state.outcome.exception()))
+
+    return Retrying(
+        retry=retry_if_exception_type(Transient),
+        wait=wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
+        stop=stop_when_event_set(stop),
+        sleep=sleep_using_event(stop),
+        before_sleep=say,
+        reraise=True,
+    )

@@ -1,0 +1,54 @@
+"""From a spooled file to a job: which calculation, how the file is written, and whether the two fit."""
+
+from dataclasses import dataclass
+
+from pipeline.bind import bind
+from pipeline.bound import Bound
+from pipeline.calculations import choose
+from pipeline.dialect import Dialect, DialectOverrides, malformed_name, read_csv_sql
+from pipeline.events import file_id
+from pipeline.jobs import Job, Output, Source, now
+from pipeline.settings import Settings
+from producer.sniff import sniff
+from producer.spool import Spool
+from producer.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file's dialect and columns, and its calculation bound to them."""
+
+    dialect: Dialect
+    columns: tuple[str, ...]
+    bound: Bound
+
+
+def prepare(settings: Settings, name: str, file: Spool, told: DialectOverrides) -> Prepared:
+    """Choose the calculation of `name`, look at how the file is written, and bind the one to the other.
+
+    `told` has what is known of the dialect. Raises CalculationError or InputError where no job can be made of it.
+    """
+    calculation = choose(settings.calculations.values(), name)
+    dialect, columns = sniff(file.path, told, encoding=file.encoding)
+    return Prepared(dialect, columns, bind(calculation, columns))
+
+
+def make_job(stage: Stage, name: str, generation: int, source: Source, prepared: Prepared) -> Job:
+    """Return the job; everything in it but the time follows from what it is given."""
+    bound, calculation = prepared.bound, prepared.bound.calculation
+    read = read_csv_sql(source.key, prepared.dialect, prepared.columns)
+    return Job(
+        file_id=file_id(name, generation, source.etag, calculation.digest),
+        name=name,
+        generation=generation,
+        source=source,
+        columns=prepared.columns,
+        dialect=prepared.dialect,
+        calculation=calculation,
+        digest=calculation.digest,
+        outputs=tuple(Output(name=output, type=kind.sql) for output, kind in bound.outputs),
+        oracle=bound.oracle_sql(f"({read})", malformed_name(prepared.columns)),
+        partitions=stage.partitions,
+        block=stage.settings.block,
+        created=now(),
+    )

@@ -1,0 +1,66 @@
+"""Sends a job's row events and its ends, and says up to where everything is acknowledged."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.events import end_key, end_value, first_partition, partition_of
+from pipeline.jobs import Captured, Job
+from pipeline.kafka import Publisher
+from producer.encode import Events
+
+CHECKPOINT = 3.0
+"""Seconds between two flushes, each of which moves the place that capture would go on from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far capture is: whole blocks from the start, and the rows in them, malformed ones included."""
+
+    blocks: int = 0
+    rows: int = 0
+    malformed: int = 0
+
+    def after(self, events: Events) -> "Position":
+        """Return the position after a further block."""
+        return Position(self.blocks + 1, self.rows + events.rows, self.malformed + events.malformed)
+
+
+def publish_rows(
+    job: Job,
+    events: Iterator[Events],
+    start: Position,
+    publisher: Publisher,
+    topic: str,
+    *,
+    sent: Callable[[Events, Position], None],
+    acknowledged: Callable[[Position], None],
+    now: Callable[[], float] = time.monotonic,
+) -> Position:
+    """Send block after block; return the position after the last, when all of it is acknowledged.
+
+    `sent` is called after each block and may raise to stop; `acknowledged` after each checkpoint. Raises DeliveryFailed or
+    Unreachable where Kafka doesn't take them.
+    """
+    position = start
+    flushed = now()
+    for block in events:
+        partition = partition_of(job.file_id, block.block, job.partitions)
+        publisher.send(topic, partition, block.keys, block.values)
+        position = position.after(block)
+        sent(block, position)
+        if now() - flushed >= CHECKPOINT:
+            publisher.flush()
+            acknowledged(position)
+            flushed = now()
+    publisher.flush()
+    acknowledged(position)
+    return position
+
+
+def publish_ends(job: Job, captured: Captured, publisher: Publisher, topic: str, *, round: int = 0) -> None:
+    """Send the end of each share; a job without rows has one in block 0's partition. Wait until all are acknowledged."""
+    shares = captured.shares or {first_partition(job.file_id, job.partitions): 0}
+    for partition, rows in shares.items():
+        publisher.send(topic, partition, [end_key(job.file_id)], [end_value(rows, round)])
+    publisher.flush()

@@ -1,0 +1,220 @@
+"""Uploads files and captures them right here.
+
+1. look at every file: is there a calculation, can it be read, do they fit? Until all do, nothing is uploaded
+2. upload, under the name
+3. take on, and capture, unless `watch` was first: then wait for it and show how far it is
+4. with `wait`: until the job has ended
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import layout, records
+from pipeline.dialect import DialectOverrides
+from pipeline.errors import (
+    CalculationError,
+    InputError,
+    JobEnded,
+    NotFound,
+    Permanent,
+    PreconditionFailed,
+    UsageError,
+)
+from pipeline.jobs import Captured, End, Job, NameRecord
+from pipeline.kafka import Publisher
+from pipeline.names import COMPRESSIONS, name_of
+from pipeline.settings import Settings
+from producer.capture import Capture
+from producer.content import Content, source_of, telling
+from producer.heartbeat import ended
+from producer.local import chunks
+from producer.prepare import Prepared, prepare
+from producer.progress import Progress, Silent
+from producer.refuse import configuration_digest, forgive, refuse
+from producer.spool import Spool, spool
+from producer.stage import Stage, open_stage
+from producer.take_on import Upload, take_on
+from producer.wait import wait_for_end
+
+POLL = 0.5
+"""Seconds between two looks at a job that another process captures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that can be pushed: everything about it was found right."""
+
+    path: Path
+    key: str
+    name: str
+    spooled: Spool
+    prepared: Prepared
+
+
+def push(
+    paths: Sequence[Path],
+    settings: Settings,
+    *,
+    name: str | None = None,
+    wait: bool = False,
+    again: bool = False,
+    dialect: DialectOverrides | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Upload and capture each file; with `wait`, return once all of their results are published.
+
+    `name` is what a single file is to be called, else its own name; a suffix .gz or .zst stays on the key. `dialect` has what
+    is known of how the files are written. Raises UsageError, InputError, CalculationError
+    before anything is uploaded; Unreachable; JobEnded where a job ended otherwise than published.
+    """
+    progress = progress or Silent()
+    told = dialect or DialectOverrides()
+    if name is not None and len(paths) > 1:
+        raise UsageError(f"--name {name}: it is for one file, and there are {len(paths)}")
+    with ExitStack() as contents:
+        files = [_look_at(path, settings, name, told, contents, progress) for path in paths]
+        twice = {file.name for file in files if sum(file.name == other.name for other in files) > 1}
+        if twice:
+            raise UsageError(
+                f"{', '.join(sorted(twice))}: several files of one name; push them one by one with --name"
+            )
+        stage = open_stage(settings)
+        for file in files:
+            _refuse_second_key(stage, file)
+        publisher = Publisher(settings)
+        jobs = [_push(stage, file, told, again, publisher, contents, progress) for file in files]
+    if wait:
+        _wait(stage, [job for job in jobs if job is not None], progress)
+
+
+def _look_at(
+    path: Path,
+    settings: Settings,
+    name: str | None,
+    told: DialectOverrides,
+    contents: ExitStack,
+    progress: Progress,
+) -> _File:
+    suffix = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
+    name = name_of(name if name is not None else path.name)
+    spooled = contents.enter_context(
+        spool(chunks(path), str(path), tempfile.gettempdir(), encoding=told.encoding)
+    )
+    prepared = prepare(settings, name, spooled, told)
+    progress.say(f"{path}: {prepared.dialect.describe()}; {len(prepared.columns)} columns")
+    return _File(path, name + suffix, name, spooled, prepared)
+
+
+def _refuse_second_key(stage: Stage, file: _File) -> None:
+    """Raise InputError where the name belongs to an upload at another key: better now than after an upload."""
+    record = records.read(stage.results, layout.name_record(file.name), NameRecord)
+    if record is None or record.source is None or record.source.key == file.key:
+        return
+    try:
+        stage.uploads.head(record.source.key)
+    except NotFound:
+        return
+    raise InputError(
+        f"{file.path}: the name {file.name} belongs to the upload {record.source.key}; remove that one, or use --name"
+    )
+
+
+def _push(
+    stage: Stage,
+    file: _File,
+    told: DialectOverrides,
+    again: bool,
+    publisher: Publisher,
+    contents: ExitStack,
+    progress: Progress,
+) -> Job | None:
+    """Upload and capture a file; return its job, None where that has been published before."""
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in chunks(file.path):
+            digest.update(chunk)
+            yield chunk
+
+    etag = stage.uploads.upload(file.key, hashed(), metadata=telling(told))
+    head = stage.uploads.head(file.key)
+    same = head.etag == etag and digest.hexdigest() == file.spooled.sha256
+    ready = (Content(source_of(head), file.spooled, told), file.prepared) if same else None
+    while True:
+        try:
+            upload = take_on(stage, file.key, contents, again=again, ready=ready)
+        except (InputError, CalculationError) as error:
+            refuse(stage.results, file.key, head.etag, error, configuration_digest(stage.settings))
+            raise
+        forgive(stage.results, file.key)
+        if upload.end is not None:
+            _known(upload, upload.end, progress)
+            return None
+        try:
+            _capture(stage, upload, publisher, progress)
+        except PreconditionFailed:
+            continue  # another content lies there by now: look again
+        return upload.job
+
+
+def _known(upload: Upload, end: End, progress: Progress) -> None:
+    """Say what became of a content that is known; raise JobEnded where it isn't published."""
+    if end.state != "published":
+        raise JobEnded(f"{ended(upload.job, end)}; the same content again: --again computes it anew")
+    progress.say(
+        f"{upload.job.name}: already done (generation {upload.job.generation}); --again computes it anew"
+    )
+
+
+def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progress) -> None:
+    job = upload.job
+    work = Capture(stage, job, upload.file, fresh=upload.new)
+    waiting = False
+    try:
+        while (outcome := work.attempt(publisher, progress)) is None:
+            if not waiting:
+                progress.say(f"{job.name}: another process captures it; waiting for that")
+                waiting = True
+            claim = work.observer.claim
+            progress.captured(job.name, claim.rows if claim is not None else 0, None)
+            time.sleep(POLL)
+    except KeyboardInterrupt as stop:
+        stop.add_note(
+            f"{job.name} is uploaded and captured in part; watch goes on with it, and so does pushing it again"
+        )
+        raise
+    finally:
+        progress.done(job.name)
+    if isinstance(outcome, End):
+        if outcome.state != "published":
+            raise JobEnded(ended(job, outcome))
+    elif isinstance(outcome, Captured):
+        bad = f", {outcome.malformed:,} of them malformed" if outcome.malformed else ""
+        already = "" if upload.new else " (already running)"
+        progress.say(f"{job.name}: {outcome.rows:,} rows captured{bad}{already}")
+
+
+def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress) -> None:
+    """Wait until all jobs have ended; raise JobEnded afterwards for the first that wasn't published."""
+    failed: Permanent | None = None
+    for job in jobs:
+        try:
+            receipt = wait_for_end(stage.results, job)
+        except JobEnded as error:
+            if failed is not None:
+                progress.say(str(error))
+            failed = failed or error
+        else:
+            if receipt is None:
+                progress.say(f"{job.name}: published, and by now replaced by a newer upload's result")
+            else:
+                progress.say(
+                    f"{job.name}: published, {receipt.results:,} rows and {receipt.rejected:,} rejects"
+                )
+    if failed is not None:
+        raise failed
