@@ -14,16 +14,15 @@ def main(arguments: list[str]) -> None:
     """Run until SIGTERM or SIGINT."""
     match arguments:
         case ["store"]:
-            store()
+            store(settings.load())
         case ["serve"]:
             serve()
         case _:
             raise UsageError("python -m sink store, or python -m sink serve")
 
 
-def store() -> None:
+def store(chosen: settings.Settings) -> None:
     """Run one sink instance."""
-    chosen = settings.load()
     logs.configure(chosen, "sink")
     ensure_topics(chosen)
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)

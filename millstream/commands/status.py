@@ -1,0 +1,54 @@
+"""`millstream status`: where files are."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from millstream import options
+
+if TYPE_CHECKING:
+    from millstream.stores import Stores
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(help="A file's name; all files without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Say where a file is on its way, or where all files are.
+
+    Example:  millstream status orders.csv
+    """
+    from millstream.stores import stores
+    from pipeline.errors import NotFound
+    from pipeline.names import name_of
+    from pipeline.states import look
+
+    both = stores(options.settings())
+    if name is None:
+        names = _names(both)
+        width = max((len(each) for each in names), default=0)
+        for each in names:
+            print(f"{each:<{width}}  {look(both.uploads, both.results, each).summary}")
+        return
+    state = look(both.uploads, both.results, name_of(name))
+    if state.state == "unknown":
+        raise NotFound(f"{name}: no upload and no result of that name; millstream status lists what there is")
+    print(f"{state.name}  {state.summary}")
+    if state.recomputing:
+        print(f"{state.name}  an older result can be fetched meanwhile")
+
+
+def _names(both: "Stores") -> list[str]:
+    """Return the names of everything that was uploaded or taken on, in order."""
+    from pipeline import layout
+    from pipeline.errors import NameRefused
+    from pipeline.names import name_of
+
+    found = {head.key[len(layout.NAMES) : -len(".json")] for head in both.results.list(layout.NAMES)}
+    for upload in both.uploads.list():
+        try:
+            found.add(name_of(upload.key))
+        except NameRefused:
+            continue
+    return sorted(found)

@@ -1,0 +1,23 @@
+"""`millstream verify`: is a result still what its receipt says?"""
+
+from typing import Annotated
+
+import typer
+
+from millstream import options
+
+
+def command(name: Annotated[str, typer.Argument(help="The file's name.", show_default=False)]) -> None:
+    """Recompute a result's receipt from the stored bytes: counts, and SHA-256 of input and output.
+
+    Ends with exit code 1 and the first difference where something isn't as it was.
+
+    Example:  millstream verify orders.csv
+    """
+    from millstream.stores import stores
+    from millstream.verify import verify
+    from pipeline.names import name_of
+
+    both = stores(options.settings())
+    for found in verify(both.uploads, both.results, name_of(name)):
+        print(found)

@@ -1,0 +1,34 @@
+"""Settings from flags: `--set NAME=VALUE` before the command, kept until the command asks for its settings."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+_given: list[str] = []
+
+
+def remember(pairs: list[str]) -> None:
+    """Keep what was given on the command line."""
+    _given[:] = pairs
+
+
+def settings(**flags: Any) -> "Settings":
+    """Read all settings: file, environment, flags. Raises SettingsError."""
+    from pipeline.errors import SettingsError
+    from pipeline.settings import load
+
+    values: dict[str, Any] = {}
+    for pair in _given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: NAME=VALUE would be right, as in --set kafka=127.0.0.1:9092")
+        place = values
+        *folders, last = name.strip().split(".")
+        for folder in folders:
+            inner = place.setdefault(folder, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"--set {pair}: {folder} was given a value of its own already")
+            place = inner
+        place[last] = value
+    return load(**values | {name: value for name, value in flags.items() if value is not None})

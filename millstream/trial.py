@@ -1,0 +1,90 @@
+"""A calculation on a file's first rows, here and now: what `millstream try` shows."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.dialect import DialectOverrides
+from pipeline.names import name_of
+from pipeline.settings import Settings, config_file
+from processor.calculate import Calculated, Calculator
+from processor.functions import Functions
+from producer.local import chunks
+from producer.prepare import Prepared, prepare
+from producer.reader import Block, read
+from producer.spool import spool
+
+_WIDEST = 40
+"""Characters of a cell that are shown."""
+
+
+def trial(
+    path: Path, settings: Settings, rows: int, name: str | None, told: DialectOverrides
+) -> Iterator[str]:
+    """Yield lines of text: how the file is read, a table of what becomes of the first `rows` rows, and a summary.
+
+    Raises InputError or CalculationError where no job could be made of the file, Hold where a Python function can't be loaded.
+    """
+    name = name_of(name if name is not None else path.name)
+    with spool(chunks(path), str(path), tempfile.gettempdir(), encoding=told.encoding) as file:
+        prepared = prepare(settings, name, file, told)
+        bound = prepared.bound
+        functions = Functions(settings.calculations.values(), config_file().parent)
+        calculator = Calculator(bound, functions, memory_limit=settings.memory)
+        yield f"{path}: {prepared.dialect.describe()}"
+        outputs = ", ".join(f"{output} {kind.sql}" for output, kind in bound.outputs)
+        yield f"calculation {bound.calculation.label}: {', '.join(bound.ids)} -> {outputs}"
+        yield ""
+        blocks = read(file.path, prepared.dialect, prepared.columns, block=rows)
+        block = next(blocks, None)
+        if block is None:
+            yield "the file has a header and no rows"
+            return
+        yield from _shown(block, calculator.run(block.table), prepared)
+
+
+def _shown(block: Block, calculated: Calculated, prepared: Prepared) -> Iterator[str]:
+    bound = prepared.bound
+    header = ["row", *bound.ids, *(name for name, _ in bound.outputs), "rejected because"]
+    lines: dict[int, list[str]] = {}
+    for place, ids, outputs in zip(
+        calculated.good.tolist(), calculated.ids.to_pylist(), calculated.outputs.to_pylist(), strict=True
+    ):
+        row = int(block.row_numbers[place])
+        values = [outputs[name] for name, _ in bound.outputs]
+        lines[row] = [str(row), *ids.values(), *("NULL" if value is None else value for value in values), ""]
+    ids = block.table.select(bound.ids).to_pylist()
+    for reject in calculated.rejects:
+        row = int(block.row_numbers[reject.index])
+        why = (
+            f"{reject.column}: {reject.error}"
+            if reject.column and reject.column not in reject.error
+            else reject.error
+        )
+        lines[row] = [str(row), *ids[reject.index].values(), *("" for _ in bound.outputs), why]
+    for malformed in block.malformed:
+        why = f"line {malformed.line}: {malformed.error}"
+        lines[malformed.row] = [str(malformed.row), *("" for _ in (*bound.ids, *bound.outputs)), why]
+    yield from _table(header, [lines[row] for row in sorted(lines)])
+    yield ""
+    good, bad = len(calculated.good), block.rows - len(calculated.good)
+    yield f"{block.rows:,} rows = {good:,} results + {bad:,} rejected"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """Yield aligned lines; the last column is as wide as it likes."""
+    cells = [[_cell(text) for text in row[:-1]] + [_flat(row[-1])] for row in rows]
+    widths = [max(len(row[place]) for row in [header, *cells]) for place in range(len(header) - 1)]
+    for row in [header, ["-" * width for width in [*widths, len(header[-1])]], *cells]:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True))
+        yield line.rstrip()
+
+
+def _cell(text: str) -> str:
+    flat = _flat(text)
+    return flat if len(flat) <= _WIDEST else flat[: _WIDEST - 1] + "…"
+
+
+def _flat(text: str) -> str:
+    """Return text without what would move the cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
