@@ -8,6 +8,7 @@ import difflib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -191,6 +192,7 @@ def _show(console: Console, http: str, text: str, result: str, rejects: str, rec
         table.add_row(row["_row"], row["_error"])
     account = {key: receipt[key] for key in ("name", "generation", "file_id", "rows", "results", "rejected")}
     calculation = (SAMPLE / "millstream.toml").read_text(encoding="utf-8").split("\n\n")[1]
+    calculation = re.sub(r" +# .*", "", calculation)
     console.print(
         Group(
             Panel(code(text, "text"), title=f"in: {NAME}", title_align="left"),
