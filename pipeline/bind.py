@@ -5,14 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
-from pipeline.duck import Error, fold, free_prefix, locked, message, quote
+from pipeline.duck import Error, fold, free_prefix, literal, locked, message, quote
 from pipeline.errors import CalculationError, InputError
 from pipeline.expressions import check
 from pipeline.limits import memory_ceiling, size_in_bytes, time_limit
 from pipeline.types import ColumnType
 
-_CONSTANT_MEMORY, _CONSTANT_SECONDS = "256MB", 5.0
-"""What an expression without a column may take when it is tried at once."""
+_MEMORY, _SECONDS = "256MB", 5.0
+"""What an expression may take when it is tried on one row."""
+
+_EXAMPLES = {
+    "DATE": "2000-01-01",
+    "TIME": "12:00:00",
+    "TIMESTAMP": "2000-01-01 12:00:00",
+    "TIMESTAMPTZ": "2000-01-01 12:00:00+00",
+    "UUID": "00000000-0000-4000-8000-000000000000",
+    "VARCHAR": "a",
+}
+"""A cell of each type, where it can't be 1."""
 
 
 def bind(calculation: Calculation, columns: Sequence[str]) -> Bound:
@@ -75,15 +85,23 @@ def _find(name: str, spelt: dict[str, str], path: str) -> str:
 
 
 def _type_of(expression: str, kinds: Mapping[str, ColumnType], used: Iterable[str]) -> ColumnType:
-    """Return the type that DuckDB derives; find out at once where an expression of no column always fails."""
-    cells = [f"CAST(NULL AS {kinds[c].sql if c in kinds else 'VARCHAR'}) AS {quote(c)}" for c in sorted(used)]
+    """Return the type that DuckDB derives.
+
+    The expression is tried on one made-up row, to find out at once where it fails for every row: one that
+    uses no column must not fail at all, and others may fail only as TRY allows.
+    """
+    types = {name: kinds[name].sql if name in kinds else "VARCHAR" for name in sorted(used)}
+    cells = [
+        f"CAST({literal(_EXAMPLES.get(kind, '1'))} AS {kind}) AS {quote(name)}"
+        for name, kind in types.items()
+    ]
     source = f" FROM (SELECT {', '.join(cells)})" if cells else ""
-    con = locked(memory_limit=_CONSTANT_MEMORY)
+    text = f"CAST((\n{expression}\n) AS VARCHAR)"
+    con = locked(memory_limit=_MEMORY)
     try:
-        with memory_ceiling(size_in_bytes(_CONSTANT_MEMORY)), time_limit(con, _CONSTANT_SECONDS):
+        with memory_ceiling(size_in_bytes(_MEMORY)), time_limit(con, _SECONDS):
             described = con.execute(f"DESCRIBE SELECT (\n{expression}\n) AS x{source}").fetchall()[0][1]
-            if not cells:
-                con.execute(f"SELECT CAST((\n{expression}\n) AS VARCHAR)").fetchall()
+            con.execute(f"SELECT TRY([{text}]){source}" if cells else f"SELECT {text}").fetchall()
     except Error as error:
         raise CalculationError(message(error)) from None
     if described == '"NULL"':

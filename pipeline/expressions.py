@@ -47,10 +47,20 @@ _REFUSED_OPERATORS = {
     "OPERATOR_UNPACK": "* or COLUMNS(…): name the columns",
     "GROUPING_FUNCTION": "grouping(): each row is computed by itself",
 }
-_LITERAL_FIRST = {
-    "timezone": "a time zone has to be a literal, such as 'Europe/Berlin'",
-    "time_bucket": "the width of time_bucket has to be a literal, such as INTERVAL 15 minutes",
+_WITHOUT_COLUMNS = {
+    "timezone": ((0,), "a time zone has to be written out, such as 'Europe/Berlin'"),
+    "make_timestamptz": ((6,), "a time zone has to be written out, such as 'Europe/Berlin'"),
+    "time_bucket": ((0, 2), "its width, and its origin or zone, have to be written out"),
+    "array_length": ((1,), "the dimension has to be written out"),
+    **{
+        f"{negated}{like}_escape": ((1, 2), "with ESCAPE, the pattern has to be written out")
+        for negated in ("", "not_")
+        for like in ("like", "ilike")
+    },
 }
+"""Arguments that fail in a way that TRY doesn't catch. If one row's could, the oracle would fail for the
+whole file."""
+
 _TIME_OF_ZONE = ("timetz", "time with time zone")
 
 Node = dict[str, Any]
@@ -226,21 +236,22 @@ class _Walk:
             raise CalculationError(
                 f"{name}(): its second argument has to be the literal name of an aggregate"
             )
-        if name in _LITERAL_FIRST and len(arguments) > 1:
-            self._literal_first(name, arguments[0])
+        self._without_columns(name, arguments)
         for argument in arguments:
             if argument["class"] == "LAMBDA" and functions.takes_lambda(name):
                 self._lambda(argument, bound)
             else:
                 self.visit(argument, bound)
 
-    def _literal_first(self, name: str, argument: Node) -> None:
-        """Refuse what fails in a way that TRY doesn't catch, and so couldn't be told from a good row by the
-        oracle."""
-        if _uses_columns(argument):
-            raise CalculationError(f"{name}(): {_LITERAL_FIRST[name]}")
+    def _without_columns(self, name: str, arguments: list[Node]) -> None:
+        if len(arguments) < 2:
+            return
+        places, why = _WITHOUT_COLUMNS.get(name, ((), ""))
+        for place in places:
+            if place < len(arguments) and _uses_columns(arguments[place]):
+                raise CalculationError(f"{name}(): {why}")
         if name == "timezone":
-            self.zones.append(str(argument.get("literal", {}).get("text", "")))
+            self.zones.append(str(arguments[0].get("literal", {}).get("text", "")))
 
     def _lambda(self, node: Node, bound: frozenset[str]) -> None:
         lhs = node["lhs"]

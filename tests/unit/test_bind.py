@@ -96,6 +96,12 @@ def test_names_are_taken_without_regard_to_case_and_spelt_as_in_the_header() -> 
         ({"outputs": {"x": "regexp_matches(customer, '(')"}}, r"missing \)"),
         ({"outputs": {"x": "strptime(customer, '%Q')"}}, "specifier|format"),
         ({"outputs": {"x": "list_aggregate([1], 'nosuch')"}}, "nosuch"),
+        ({"outputs": {"x": "list_reverse(customer)"}}, "Slice with steps"),
+        ({"outputs": {"x": "customer LIKE 'a!' ESCAPE '!'"}}, "escape"),
+        (
+            {"columns": {"price": "DATE"}, "outputs": {"x": "time_bucket(INTERVAL 0 days, price)"}},
+            "Period must be greater than 0",
+        ),
         ({"outputs": {"x": "customer::DATE AT TIME ZONE 'Nowhere'"}}, "Nowhere"),
     ],
 )
@@ -112,6 +118,13 @@ def test_a_header_that_cannot_be_worked_with_is_an_error_of_the_input(header: tu
 
 def test_letters_outside_ascii_differ_by_case_as_they_do_in_duckdb() -> None:
     bound({"x": '"É" || "é"'}, ("order_id", "É", "é"), columns={})
+
+
+def test_an_expression_that_fails_for_some_rows_only_is_bound() -> None:
+    assert types(a="customer::INTEGER", b="CASE WHEN customer = 'b' THEN 'x'::INTEGER ELSE 1 END") == [
+        "INTEGER",
+        "INTEGER",
+    ]
 
 
 def test_a_python_calculation_is_bound_without_its_module() -> None:
