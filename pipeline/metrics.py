@@ -15,6 +15,7 @@ Labels have few values: `stage` is capture, process, store or serve; `route` is 
 | `millstream_retries_total` | counter, stage and reason | calls made again: s3, kafka |
 | `millstream_http_requests_total` | counter, method, route and status | answers of the reader |
 | `millstream_http_request_seconds` | histogram, method and route | from a request's head to its answer's last byte |
+| `millstream_http_in_flight` | gauge | requests that the reader is answering |
 | `millstream_http_sent_bytes_total` | counter, route | bytes of bodies that the reader sent |
 | `millstream_http_received_bytes_total` | counter, route | bytes of bodies that the reader took |
 """
@@ -23,6 +24,7 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     disable_created_metrics,
     generate_latest,
@@ -69,6 +71,7 @@ HTTP_SECONDS = Histogram(
     buckets=_FAST,
     registry=REGISTRY,
 )
+HTTP_IN_FLIGHT = Gauge("millstream_http_in_flight", "Requests being answered.", registry=REGISTRY)
 HTTP_SENT = Counter("millstream_http_sent_bytes_total", "Bytes of bodies sent.", ["route"], registry=REGISTRY)
 HTTP_RECEIVED = Counter(
     "millstream_http_received_bytes_total", "Bytes of bodies received.", ["route"], registry=REGISTRY

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import boto3
@@ -137,10 +138,12 @@ class S3Store:
         if second is None:
             return self.put(key, first, metadata=metadata)
 
+        ahead = [second, first]
+        del first, second  # a part is let go of as soon as it is sent
+
         def send(upload: str) -> list[dict[str, Any]]:
-            done = [self._part(key, upload, 1, first), self._part(key, upload, 2, second)]
-            done.extend(self._part(key, upload, number, part) for number, part in enumerate(parts, 3))
-            return done
+            rest = chain((ahead.pop() for _ in range(2)), parts)
+            return [self._part(key, upload, number, part) for number, part in enumerate(rest, 1)]
 
         return self._multipart(key, metadata, {}, send)
 
@@ -286,11 +289,16 @@ def _content_type(key: str) -> str:
 
 def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Regroup pieces into parts of PART_SIZE; only the last may be smaller."""
-    held = bytearray()
+    held: list[bytes] = []
+    room = PART_SIZE
     for chunk in chunks:
-        held += chunk
-        while len(held) >= PART_SIZE:
-            yield bytes(held[:PART_SIZE])
-            del held[:PART_SIZE]
+        rest = chunk
+        while len(rest) >= room:
+            part = b"".join((*held, rest[:room]))
+            held, rest, room = [], rest[room:], PART_SIZE
+            yield part
+        if rest:
+            held.append(rest)
+            room -= len(rest)
     if held:
-        yield bytes(held)
+        yield b"".join(held)

@@ -4,7 +4,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.metrics import HTTP_RECEIVED, HTTP_REQUESTS, HTTP_SECONDS, HTTP_SENT
+from pipeline.metrics import HTTP_IN_FLIGHT, HTTP_RECEIVED, HTTP_REQUESTS, HTTP_SECONDS, HTTP_SENT
 from sink.http_headers import ANSWER_HEADERS
 
 _METHODS = {"GET", "HEAD", "PUT", "OPTIONS", "POST", "DELETE", "PATCH"}
@@ -41,9 +41,11 @@ class Meter:
                 received += len(message.get("body", b""))
             return message
 
+        HTTP_IN_FLIGHT.inc()
         try:
             await self._app(scope, counted_receive, counted_send)
         finally:
+            HTTP_IN_FLIGHT.dec()
             # A template, never an address, and no method that a client made up: both would be labels without end.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
