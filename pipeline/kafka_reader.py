@@ -1,6 +1,7 @@
 """A member of a consumer group that reads one topic by runs of messages, and survives what groups and brokers do.
 
-All of it happens in the thread that calls `read`: the callbacks too. `commit` alone may be called from another.
+All of it happens in the thread that calls `read`: the callbacks, and commits too. In confluent-kafka 2.16 a commit that another
+thread makes waits for ever while this one consumes.
 """
 
 import time

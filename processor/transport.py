@@ -11,11 +11,12 @@ The polling thread alone consumes and assigns; the event loop alone keeps the ac
 """
 
 import asyncio
+import queue
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, cast
 
@@ -128,7 +129,7 @@ class BatchConsumer(base.Consumer):
         self._ready: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._commit_lock = asyncio.Lock()
-        self._commits = ThreadPoolExecutor(1, "commit")
+        self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[None]]] = queue.SimpleQueue()
         self._reader: Reader | None = None
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
@@ -249,11 +250,12 @@ class BatchConsumer(base.Consumer):
             return True
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        if self._reader is None:
+        if self._closing.is_set():
             return False
-        positions = {tp.partition: offset for tp, offset in offsets.items()}
+        done: Future[None] = Future()
+        self._commits.put(({tp.partition: offset for tp, offset in offsets.items()}, done))
         try:
-            await asyncio.get_running_loop().run_in_executor(self._commits, self._reader.commit, positions)
+            await asyncio.wrap_future(done)
         except Transient as error:
             log.warning("offsets not committed, will be tried again", error=str(error))
             return False
@@ -318,7 +320,6 @@ class BatchConsumer(base.Consumer):
         self._closing.set()
         if self._poller is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._poller.join)
-        self._commits.shutdown()
 
     def close(self) -> None:
         """Stop polling; called by Faust when a rebalance meets a stopping app."""
@@ -348,13 +349,26 @@ class BatchConsumer(base.Consumer):
                 batches = reader.read(POLL)
                 for batch in batches:
                     self._handoff.put(reader.epoch, batch)
+                self._serve_commits(reader)
         except MillstreamError as error:
             if not self._closing.is_set():
                 asyncio.run_coroutine_threadsafe(self.crash(error), loop)
         finally:
             self._closing.set()
             if reader is not None:
+                self._serve_commits(reader)
                 reader.close()
+
+    def _serve_commits(self, reader: Reader) -> None:
+        """Make the commits that the event loop asks for: librdkafka's client hangs when another thread makes them."""
+        while not self._commits.empty():
+            offsets, done = self._commits.get()
+            try:
+                reader.commit(offsets)
+            except MillstreamError as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
 
     async def _assigned(self, topic: str, partitions: Partitions) -> None:
         assert self._reader is not None
@@ -389,8 +403,10 @@ class BatchConsumer(base.Consumer):
             return
         done: Future[None] = asyncio.run_coroutine_threadsafe(work, loop)
         while not self._closing.is_set():
+            if self._reader is not None:
+                self._serve_commits(self._reader)
             with suppress(TimeoutError):
-                done.result(POLL)
+                done.result(0.02)
                 return
 
 
