@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.calculations import Calculation
-from pipeline.duck import free_prefix, literal, quote
+from pipeline.duck import literal, quote
 from pipeline.types import ColumnType
 
 
@@ -130,8 +130,3 @@ class Bound:
         names += [f"{p}r{i}[1] AS {quote(name)}" for i, (name, _) in enumerate(self.outputs)]
         good = " AND ".join([f"{p}ok", *(f"{p}r{i} IS NOT NULL" for i in range(len(self.outputs)))])
         return f"SELECT {', '.join(names)} FROM ({computed}) WHERE {good}"
-
-
-def malformed_column(columns: Sequence[str]) -> str:
-    """Return a name for the column of an oracle's relation that says whether a row is malformed."""
-    return f"{free_prefix(columns)}_malformed"

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline.bind import bind
-from pipeline.bound import Bound, malformed_column
+from pipeline.bound import Bound
 from pipeline.calculations import Calculation
+from pipeline.dialect import malformed_name
 from pipeline.duck import connect, fold
 from pipeline.errors import CalculationError, InputError
 
@@ -137,7 +138,7 @@ def test_a_python_calculation_is_bound_without_its_module() -> None:
 
 def computed(found: Bound, rows: Sequence[tuple[str, ...]], malformed: set[int], tmp_path: Path) -> bytes:
     """Return what the oracle's COPY writes for some rows."""
-    con, flag = connect(), malformed_column(found.columns)
+    con, flag = connect(), malformed_name(found.columns)
     names = ", ".join('"' + n.replace('"', '""') + '" VARCHAR' for n in found.columns)
     con.execute(f'CREATE TABLE file ({names}, "{flag}" BOOLEAN)')
     for index, row in enumerate(rows):

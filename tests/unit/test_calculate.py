@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.bind import bind
-from pipeline.bound import malformed_column
 from pipeline.calculations import Calculation
+from pipeline.dialect import malformed_name
 from pipeline.duck import connect, locked
 from pipeline.errors import Hold, Unreachable
 from processor.calculate import Calculated, Calculator, Reject
@@ -323,7 +323,7 @@ def test_an_outputs_text_is_the_value_to_the_last_digit(kind: str, cell: str, tm
     assert back == csv_of(direct, {"t": table}, tmp_path / "direct.csv")
     if bound.outputs[0][1].is_token and found.outputs.column("x")[0].as_py().strip("-") not in {"nan", "inf"}:
         json.loads(found.outputs.column("x")[0].as_py())
-    flag = malformed_column(bound.columns)
+    flag = malformed_name(bound.columns)
     marked = table.append_column(flag, pa.array([False, False]))
     oracle = csv_of(str(bound.oracle_sql("t", flag)), {"t": marked}, tmp_path / "oracle.csv")
     ours = found.ids.append_column("x", found.outputs.column("x"))

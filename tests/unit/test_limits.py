@@ -35,9 +35,9 @@ def test_memory_that_duckdb_does_not_count_is_limited_too() -> None:
     con = connect(memory_limit="100MB")
     with memory_ceiling(60_000_000):
         with memory_ceiling(60_000_000), pytest.raises(OutOfMemory):
-            con.execute("SELECT len(repeat('x', n)) FROM (VALUES (200000000)) t(n)").fetchall()
+            con.execute("SELECT len(repeat('x', n)) FROM (VALUES (2000000000)) t(n)").fetchall()
         with pytest.raises(OutOfMemory):
-            con.execute("SELECT len(range(n)) FROM (VALUES (20000000)) t(n)").fetchall()
+            con.execute("SELECT len(range(n)) FROM (VALUES (200000000)) t(n)").fetchall()
     assert con.execute("SELECT len(repeat('x', n)) FROM (VALUES (100000000)) t(n)").fetchall() == [
         (100000000,)
     ]
