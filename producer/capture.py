@@ -17,13 +17,12 @@ from pipeline import layout, records
 from pipeline.claims import Held, Observer
 from pipeline.errors import ClaimLost, InputError, JobEnded, NotFound, Permanent
 from pipeline.jobs import Captured, End, Job, now
-from pipeline.kafka import Publisher
 from producer.content import fetch
 from producer.encode import Events, encode
 from producer.ending import fail
 from producer.heartbeat import Heartbeat
 from producer.progress import Progress
-from producer.publish import Position, publish_ends, publish_rows
+from producer.publish import Position, Sender, publish_ends, publish_rows
 from producer.reader import read
 from producer.spool import Spool
 from producer.stage import Stage
@@ -49,7 +48,7 @@ class Capture:
     def __post_init__(self) -> None:
         self.observer = Observer(self.stage.results, layout.claim(self.job.file_id))
 
-    def attempt(self, publisher: Publisher, progress: Progress) -> Captured | End | None:
+    def attempt(self, sender: Sender, progress: Progress) -> Captured | End | None:
         """Capture the job unless that is done or another does it: then None, and `observer.claim` says how far it is.
 
         Returns how it ended where it has. Raises PreconditionFailed where the upload is another by now (the name has to be
@@ -65,7 +64,7 @@ class Capture:
         if held is None:
             return None
         try:
-            return _capture(self, held, publisher, progress)
+            return _capture(self, held, sender, progress)
         except InputError as error:
             return fail(self.stage.results, self.job, str(error))
         except NotFound:
@@ -75,7 +74,7 @@ class Capture:
         except JobEnded:
             return self._done()
         finally:
-            publisher.forget()
+            sender.forget()
 
     def _done(self) -> Captured | End | None:
         end = records.read(self.stage.results, layout.end(self.job.file_id), End)
@@ -84,7 +83,7 @@ class Capture:
         return records.read(self.stage.results, layout.captured(self.job.file_id), Captured)
 
 
-def _capture(work: Capture, held: Held, publisher: Publisher, progress: Progress) -> Captured:
+def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> Captured:
     stage, job = work.stage, work.job
     topic = stage.settings.rows_topic
     if job.partitions > stage.partitions:
@@ -107,7 +106,7 @@ def _capture(work: Capture, held: Held, publisher: Publisher, progress: Progress
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
         reached = publish_rows(
-            job, events, start, publisher, topic, sent=sent, acknowledged=heartbeat.advance
+            job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance
         )
     account = Captured(
         rows=reached.rows,
@@ -119,7 +118,7 @@ def _capture(work: Capture, held: Held, publisher: Publisher, progress: Progress
         finished=now(),
     )
     captured = records.create(stage.results, layout.captured(job.file_id), account)
-    publish_ends(job, captured, publisher, topic)
+    publish_ends(job, captured, sender, topic)
     progress.done(job.name)
     return captured
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pipeline import layout, records
 from pipeline.errors import NotFound
 from pipeline.jobs import Captured, End, Job, NameRecord
-from pipeline.kafka import Publisher
 from pipeline.store import ObjectStore
 from producer.ending import fail, is_superseded, supersede
-from producer.publish import publish_ends
+from producer.publish import Sender, publish_ends
 from producer.stage import Stage
 
 FIRST, LONGEST = 60.0, 3600.0
@@ -45,12 +44,12 @@ def unfinished(stage: Stage, file_id: str) -> Job | None:
     return None
 
 
-def send_ends_again(stage: Stage, file_id: str, publisher: Publisher) -> None:
+def send_ends_again(stage: Stage, file_id: str, sender: Sender) -> None:
     """Send the ends of an open job that is captured; nothing for any other."""
     captured = records.read(stage.results, layout.captured(file_id), Captured)
     job = unfinished(stage, file_id) if captured is not None else None
     if job is not None and captured is not None:
-        publish_ends(job, captured, publisher, stage.settings.rows_topic)
+        publish_ends(job, captured, sender, stage.settings.rows_topic)
 
 
 @dataclass(slots=True)

@@ -1,16 +1,32 @@
 """Sends a job's row events and its ends, and says up to where everything is acknowledged."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.events import end_key, end_value, first_partition, partition_of
 from pipeline.jobs import Captured, Job
-from pipeline.kafka import Publisher
 from producer.encode import Events
 
 CHECKPOINT = 3.0
 """Seconds between two flushes, each of which moves the place that capture would go on from."""
+
+
+class Sender(Protocol):
+    """Takes messages; `pipeline.kafka.Publisher` is the real one."""
+
+    def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Take a batch of messages for one partition."""
+        ...
+
+    def flush(self) -> None:
+        """Return when all of them are acknowledged; raise where one never will be."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what isn't acknowledged."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +46,7 @@ def publish_rows(
     job: Job,
     events: Iterator[Events],
     start: Position,
-    publisher: Publisher,
+    sender: Sender,
     topic: str,
     *,
     sent: Callable[[Events, Position], None],
@@ -46,21 +62,21 @@ def publish_rows(
     flushed = now()
     for block in events:
         partition = partition_of(job.file_id, block.block, job.partitions)
-        publisher.send(topic, partition, block.keys, block.values)
+        sender.send(topic, partition, block.keys, block.values)
         position = position.after(block)
         sent(block, position)
         if now() - flushed >= CHECKPOINT:
-            publisher.flush()
+            sender.flush()
             acknowledged(position)
             flushed = now()
-    publisher.flush()
+    sender.flush()
     acknowledged(position)
     return position
 
 
-def publish_ends(job: Job, captured: Captured, publisher: Publisher, topic: str, *, round: int = 0) -> None:
+def publish_ends(job: Job, captured: Captured, sender: Sender, topic: str, *, round: int = 0) -> None:
     """Send the end of each share; a job without rows has one in block 0's partition. Wait until all are acknowledged."""
     shares = captured.shares or {first_partition(job.file_id, job.partitions): 0}
     for partition, rows in shares.items():
-        publisher.send(topic, partition, [end_key(job.file_id)], [end_value(rows, round)])
-    publisher.flush()
+        sender.send(topic, partition, [end_key(job.file_id)], [end_value(rows, round)])
+    sender.flush()
