@@ -1,8 +1,10 @@
 """The files that others run Millstream with say what is true."""
 
+import ast
 import json
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ from tests.services.kafka import IMAGE, docker_answers
 from tests.services.require import missing
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("producer", "processor", "sink", "pipeline", "millstream")
+COMES_WITH = {
+    "anyio": "fastapi",
+    "botocore": "boto3",
+    "faust": "faust_streaming",
+    "mode": "faust_streaming",
+    "starlette": "fastapi",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +81,27 @@ def test_every_dependency_is_locked() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     locked = {_name(line) for line in lines if line and not line.startswith("#")}
     assert wanted <= locked
+
+
+def test_whatever_is_imported_is_a_dependency() -> None:
+    """A fresh environment has nothing that only the tests' dependencies bring along."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {_name(line).replace("-", "_") for line in project["dependencies"]}
+    imported = {
+        module
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        for module in _imports(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    foreign = imported - sys.stdlib_module_names - set(PACKAGES)
+    assert {COMES_WITH.get(module, module) for module in foreign} <= declared
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """The top-level names of all modules that a file imports."""
+    found = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    found += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {name.partition(".")[0] for name in found}
 
 
 def test_the_examples_are_valid_settings(monkeypatch: pytest.MonkeyPatch) -> None:
