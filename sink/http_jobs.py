@@ -12,10 +12,10 @@ from pipeline.errors import NameRefused
 from pipeline.names import name_of
 from pipeline.states import State
 from sink.http_access import BEARER, MayRead
+from sink.http_answer import existing
 from sink.http_headers import next_page
 from sink.http_problems import Answers, Trouble, documented
 from sink.http_reader import Reader, TheReader
-from sink.http_results import existing
 from sink.http_views import JobView, Results, job_view
 
 router = APIRouter(dependencies=[MayRead, BEARER])
