@@ -15,7 +15,7 @@ from pipeline.settings import load
 from tests.services.kafka import IMAGE, docker_answers
 from tests.services.require import missing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("producer", "processor", "sink", "pipeline", "millstream")
 COMES_WITH = {
     "anyio": "fastapi",
