@@ -37,7 +37,7 @@ _CHECK_SECONDS = 0.1
 
 
 def up(settings: Settings, data: Path, processors: int = 1) -> None:
-    """Run the embedded servers and all stages until SIGINT, SIGTERM or SIGHUP; must be the main thread.
+    """Run the embedded servers and all stages until SIGINT, SIGTERM or a hangup; must be the main thread.
 
     Raises SettingsError where another `up` has `data`, the reader's port is taken, or there are no servers for
     this platform.
@@ -103,9 +103,10 @@ def _signals() -> Iterator[threading.Event]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    before = {
-        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        ending.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in ending}
     try:
         yield stopping
     finally:

@@ -154,6 +154,18 @@ time.sleep(60)
         os.close(watch)
 
 
+def test_a_child_of_one_who_ignores_ctrl_c_can_be_ended_by_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        command, child = _started("child", _POLITE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    asked = Command(command.name, command.argv, command.cwd, command.env, stop_signal=signal.SIGINT)
+    assert process.stop([(asked, child)], timeout=5) == []
+    assert child.stdout is not None
+    child.stdout.close()
+
+
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     command = _command("nothing", str(tmp_path / "no-such-program"))
     child = process.start(command)
