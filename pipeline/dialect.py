@@ -9,6 +9,7 @@ same text. The options, each for a reason that was found by running DuckDB 2.0:
 - `strict_mode=false`, since the strict parser drops what it dislikes, and stops at mixed line ends;
 - `parallel=false`, since padding in parallel refuses quoted newlines;
 - `nullstr` is a text that no file has, so that `NULL` and `NA` stay text;
+- `new_line='\\n'` takes LF, CRLF and CR alike; left alone, a lone CR in a file of CRLF lines swallows what follows it;
 - `hive_partitioning=false`, since a folder called `year=2024` would add a column.
 
 A blank line is no row in a file of several columns. In a file of one column (`delimiter` empty) each line is
@@ -21,6 +22,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.duck import fold, literal, quote
+
 MALFORMED = "_malformed"
 """The column that marks malformed rows, unless the file has one of that name: see `malformed_name`."""
 
@@ -28,8 +31,10 @@ MAX_LINE = 16 * 1024 * 1024
 """The longest row that is read, in bytes of UTF-8; DuckDB's own limit is 2 MB."""
 
 _BUFFER = 2 * MAX_LINE
-_NO_FIELD = "~~ millstream: no field here ~~"
+NO_FIELD = "MillstreamFindsNoFieldHere"
+"""What DuckDB is told to read as null, so that nothing else is. Letters only: it allows no delimiter in it."""
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space", ":": "colon"}
+_SPELT_OUT = {name: character for character, name in _NAMES.items()} | {"\\t": "\t", "none": ""}
 
 
 class Dialect(BaseModel):
@@ -52,15 +57,15 @@ class Dialect(BaseModel):
     @field_validator("delimiter", "quote", "escape")
     @classmethod
     def _one_ascii_character(cls, value: str) -> str:
-        if value and (not value.isascii() or value in "\r\n\0"):
-            raise ValueError(f"{value!r}: one ASCII character is right, and no line end")
+        if value and (not value.isascii() or value.isalnum() or value in "\r\n\0"):
+            raise ValueError(f"{value!r}: one ASCII character is right, but no letter, digit or line end")
         return value
 
     @field_validator("quote", "escape")
     @classmethod
-    def _punctuation(cls, value: str) -> str:
-        if value.isalnum() or value.isspace():
-            raise ValueError(f"{value!r}: a letter, digit or space can't quote or escape")
+    def _no_space(cls, value: str) -> str:
+        if value.isspace():
+            raise ValueError(f"{value!r}: a space can't quote or escape")
         return value
 
     @model_validator(mode="after")
@@ -72,6 +77,13 @@ class Dialect(BaseModel):
         if self.delimiter and self.delimiter in (self.quote, self.escape):
             raise ValueError(f"the delimiter {self.delimiter!r} can't be the quote or the escape as well")
         return self
+
+    @property
+    def takes_any_line_end(self) -> bool:
+        """Whether LF, CRLF and CR may be mixed. DuckDB's one mode for that miscounts CRLF lines that it skips, and
+        blank ones that are rows.
+        """
+        return bool(self.delimiter) and not self.skip
 
     def describe(self) -> str:
         """One line for people: `comma-separated, quoted with ", UTF-8, 1 line before the header`."""
@@ -86,23 +98,39 @@ class Dialect(BaseModel):
         return ", ".join(said)
 
 
+class DialectOverrides(BaseModel):
+    """What somebody says of a file's dialect; None leaves it to the sniffer.
+
+    Besides the characters themselves, `tab` or `\\t`, `comma`, `semicolon`, `pipe`, `space`, `colon` and `none` (for
+    empty) are understood.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    encoding: str | None = None
+    skip: int | None = Field(default=None, ge=0)
+
+    @field_validator("delimiter", "quote", "escape")
+    @classmethod
+    def _spelt_out(cls, value: str | None) -> str | None:
+        if value is None or len(value) <= 1:
+            return value
+        character = _SPELT_OUT.get(value.lower())
+        if character is None:
+            raise ValueError(f"{value!r}: one character is right, or one of {', '.join(_SPELT_OUT)}")
+        return character
+
+
 def malformed_name(columns: Sequence[str]) -> str:
     """Return `_malformed`, with underscores added until it is unlike every column, whatever the case."""
-    taken = {column.casefold() for column in columns}
+    taken = {fold(column) for column in columns}
     name = MALFORMED
     while name in taken:
         name += "_"
     return name
-
-
-def identifier(name: str) -> str:
-    """Return a name as SQL: quoted, with quotes doubled."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a text as SQL: quoted, with quotes doubled."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def read_csv_sql(path: str | PathLike[str], dialect: Dialect, columns: Sequence[str]) -> str:
@@ -114,13 +142,13 @@ def read_csv_sql(path: str | PathLike[str], dialect: Dialect, columns: Sequence[
     extension `encodings`.
     """
     inner = [f"c{i}" for i in range(len(columns))]
-    flag = identifier(malformed_name(columns))
+    flag = quote(malformed_name(columns))
     if dialect.delimiter:
-        values = ", ".join(f"{c} AS {identifier(name)}" for c, name in zip(inner, columns, strict=True))
+        values = ", ".join(f"{c} AS {quote(name)}" for c, name in zip(inner, columns, strict=True))
         selected = f"{values}, ({inner[-1]} IS NULL OR extra IS NOT NULL) AS {flag}"
         read = [*inner, "extra"]
     else:
-        selected = f"coalesce(c0, '') AS {identifier(columns[0])}, false AS {flag}"
+        selected = f"coalesce(c0, '') AS {quote(columns[0])}, false AS {flag}"
         read = inner
     options = {
         "columns": "{" + ", ".join(f"{c}: 'VARCHAR'" for c in read) + "}",
@@ -132,7 +160,8 @@ def read_csv_sql(path: str | PathLike[str], dialect: Dialect, columns: Sequence[
         "escape": literal(dialect.escape),
         "encoding": literal(_DUCKDB_NAMES.get(dialect.encoding, dialect.encoding)),
         # A blank line of a one-column file is a row only where '' is the null text.
-        "nullstr": literal(_NO_FIELD if dialect.delimiter else ""),
+        "nullstr": literal(NO_FIELD if dialect.delimiter else ""),
+        "allow_quoted_nulls": "false",
         "null_padding": "true",
         "strict_mode": "false",
         "parallel": "false",
@@ -140,13 +169,15 @@ def read_csv_sql(path: str | PathLike[str], dialect: Dialect, columns: Sequence[
         "max_line_size": str(MAX_LINE),
         "buffer_size": str(_BUFFER),
     }
+    if dialect.takes_any_line_end:
+        options["new_line"] = literal("\\n")
     text = ", ".join(f"{name}={value}" for name, value in options.items())
-    return f"SELECT {selected} FROM read_csv({literal(_no_pattern(fspath(path)))}, {text})"
+    return f"SELECT {selected} FROM read_csv({path_literal(path)}, {text})"
 
 
 _DUCKDB_NAMES = {"iso8859-1": "latin-1", "utf-16-le": "utf-16"}
 
 
-def _no_pattern(path: str) -> str:
-    """Return the path with nothing in it that DuckDB takes for a pattern: `a[1].csv` would read `a1.csv`."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+def path_literal(path: str | PathLike[str]) -> str:
+    """Return the path as SQL, with nothing that DuckDB takes for a pattern: `a[1].csv` would read `a1.csv`."""
+    return literal("".join(f"[{c}]" if c in "*?[" else c for c in fspath(path)))

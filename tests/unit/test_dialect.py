@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.dialect import MALFORMED, Dialect, identifier, malformed_name, read_csv_sql
-from pipeline.duck import connect
+from pipeline.dialect import MALFORMED, Dialect, malformed_name, read_csv_sql
+from pipeline.duck import connect, quote
 
 
 def rows(path: Path, columns: list[str], dialect: Dialect | None = None) -> list[tuple[object, ...]]:
@@ -63,7 +63,7 @@ def test_the_mark_has_another_name_where_the_file_uses_its_own(file: Path) -> No
     mark = malformed_name(columns)
     assert (MALFORMED, mark) == ("_malformed", "_malformed__")
     read = read_csv_sql(file, Dialect(), columns)
-    assert connect().sql(f"SELECT {identifier(mark)} FROM ({read})").fetchall() == [(False,)]
+    assert connect().sql(f"SELECT {quote(mark)} FROM ({read})").fetchall() == [(False,)]
 
 
 def test_any_text_can_be_a_column_name(file: Path) -> None:
