@@ -83,6 +83,15 @@ class Settings(BaseSettings):
     session_timeout: float = Field(
         10.0, description="seconds until Kafka takes a silent consumer for dead", ge=1, le=300
     )
+    stall_exit: float = Field(
+        300.0, description="seconds that a worker may stand still with work in hand until it exits", ge=1
+    )
+    health_port: int | None = Field(
+        None,
+        description="port of a worker's or sink's /health/live, /health/ready and /metrics",
+        ge=0,
+        le=65535,
+    )
     memory: str = Field("1GB", description="memory that one calculation may use", pattern=r"^\d+ ?[KMG]i?B$")
     s3: S3Settings = Field(default_factory=S3Settings)
     http: HttpSettings = Field(default_factory=HttpSettings)

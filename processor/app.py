@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -10,19 +11,21 @@ import structlog
 from faust.serializers.codecs import Codec
 from mode import Worker as ModeWorker
 
+from pipeline import health
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
+from processor.standstill import Standstill
 from processor.transport import QUEUED_BATCHES, BatchConsumer, BatchProducer
-from processor.worker import Worker, age
+from processor.worker import Worker
 
 log = structlog.get_logger("processor")
 
 COMMIT_EVERY = 1.0
 """Seconds between commits; each waits until everything computed so far is delivered."""
 
-STANDSTILL = 30.0
-"""Seconds without progress, while there is lag, until the worker calls itself not ready."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the agent moves."""
 
 
 class _Whole(Codec):
@@ -39,6 +42,8 @@ class App(faust.App):
     """A Faust app with Millstream's settings, for the transport to find."""
 
     millstream: Settings
+    why_not_ready: list[str]
+    """Why the worker isn't ready; empty where it is."""
 
 
 def make_app(settings: Settings, results: ObjectStore) -> App:
@@ -87,6 +92,27 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
                 )
                 os._exit(1)
 
+    watch = Standstill(settings.stall_exit)
+    why_not_ready: list[str] = ["no partitions assigned yet"]
+
+    @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust's
+    async def look() -> None:
+        """See whether the agent moves, and whether the worker has joined its group."""
+        consumer = cast(BatchConsumer, app.consumer)
+        found = watch.look(consumer.in_hand(), time.monotonic())
+        reasons = [] if consumer.assignment() or consumer.joined else ["not in the consumer group yet"]
+        if worker.holding:
+            reasons.append(f"held: {worker.holding}")
+        if not found.ready and found.place is not None:
+            partition, offset = found.place
+            reasons.append(f"partition {partition} stands at offset {offset} for {found.seconds:.0f} s")
+            if found.must_exit and not worker.holding:
+                log.error("standing still; leaving without a commit", partition=partition, offset=offset)
+                os._exit(1)
+        why_not_ready[:] = reasons
+
+    app.why_not_ready = why_not_ready
+
     @app.on_before_shutdown.connect
     async def stopping(*_: Any, **__: Any) -> None:
         worker.stop()
@@ -94,14 +120,10 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
     return app
 
 
-def standstill(app: App) -> float | None:
-    """Return the seconds that the agent has not moved although there is lag, or None."""
-    consumer = cast(BatchConsumer, app.consumer)
-    return age(consumer.moved) if any(consumer.lag().values()) else None
-
-
 def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
     ensure_topics(settings)
     app = make_app(settings, results)
+    if settings.health_port is not None:
+        health.serve(settings.http.host, settings.health_port, lambda: list(app.why_not_ready))
     ModeWorker(app, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()

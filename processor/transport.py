@@ -133,8 +133,8 @@ class BatchConsumer(base.Consumer):
         self._reader: Reader | None = None
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
-        self.moved = time.monotonic()
-        """When something was last acknowledged, on the monotonic clock."""
+        self.joined = False
+        """Whether the group has given us an assignment, though it may be of no partition."""
 
     # ---- what Faust asks
 
@@ -154,15 +154,15 @@ class BatchConsumer(base.Consumer):
         """Return the end of a partition as far as fetching has told."""
         return self._reader.high(tp.partition) if self._reader else 0
 
-    def lag(self) -> dict[TP, int]:
-        """Return how many messages of each partition are not acknowledged yet, as far as fetching has told."""
-        lags = {}
-        for tp in self._assignment:
-            read = self._ready.get(tp, self._committed_offset[tp])
-            high = self.highwater(tp)
-            waiting = bool(self._delivered[tp]) or (read is not None and high > read)
-            lags[tp] = max(high - read, 1) if waiting and read is not None else int(waiting)
-        return lags
+    def in_hand(self) -> dict[int, int]:
+        """Return, for each partition with work in hand, the last offset of the first run that isn't done."""
+        places = {}
+        for tp, waiting in self._delivered.items():
+            done = self._acked_index[tp]
+            first = next((offset for offset in waiting if offset not in done), None)
+            if first is not None:
+                places[tp.partition] = first
+        return places
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield the next run of messages as one, unless the assignment it was read under is over."""
@@ -217,7 +217,6 @@ class BatchConsumer(base.Consumer):
             offset = waiting.popleft()
             done.discard(offset)
             self._ready[tp] = offset + 1
-            self.moved = time.monotonic()
         self._acked[tp].clear()
 
     def _start_over(self, tp: TP) -> None:
@@ -312,7 +311,7 @@ class BatchConsumer(base.Consumer):
         return TP(topic, partition)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: `processor/app.py` watches for standstill."""
+        """Nothing: see `processor/standstill.py`."""
 
     async def on_stop(self) -> None:
         """Finish what is begun, commit it, leave the group."""
@@ -375,6 +374,7 @@ class BatchConsumer(base.Consumer):
         self._handoff.clear()
         self._forget({*self._delivered, *self._ready, *self._next, *self._committed_offset})
         self._assignment = frozenset(TP(topic, partition) for partition in partitions)
+        self.joined = True
         self._start_rebalance()
         self.app.consumer_generation_id = self._reader.epoch
         await self.on_partitions_assigned(set(self._assignment), self._reader.epoch)

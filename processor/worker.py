@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from pipeline import metrics
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
@@ -17,6 +18,8 @@ from processor.batch import Results, process
 from processor.calculators import CalculatorCache
 
 log = structlog.get_logger("processor")
+
+STAGE = "process"
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between two tries at a batch while the surroundings fail; the last goes on."""
@@ -47,7 +50,8 @@ class Worker:
         self._calculators = CalculatorCache(settings)
         self._outlet = outlet
         self._stopping = threading.Event()
-        self.counts = Results()
+        self.holding: str | None = None
+        """Why a batch is being held just now, or None."""
 
     def stop(self) -> None:
         """Wait no longer for surroundings that fail."""
@@ -59,6 +63,7 @@ class Worker:
         1. results and rejects, one message per row, to the partition that the rows came from;
         2. where shares end in this batch: wait until everything before is delivered, then pass the ends on.
         """
+        started = time.perf_counter()
         results = self._compute(batch)
         outlet = self._outlet()
         topic = self._settings.results_topic
@@ -66,17 +71,17 @@ class Worker:
         if results.end_keys:
             outlet.flush_run()
             outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)
-        self.counts.results += results.results
-        self.counts.rejected += results.rejected
-        self.counts.dropped += results.dropped
+        _count(results, time.perf_counter() - started)
 
     def _compute(self, batch: Batch) -> Results:
         """Compute a batch, however long S3 or a missing module takes: a row is never rejected for what isn't its fault."""
         tries = 0
         while True:
             try:
-                return process(batch, self._book.find, self._calculators, self._settings.message_bytes)
+                results = process(batch, self._book.find, self._calculators, self._settings.message_bytes)
             except Transient as error:
+                self.holding = str(error)
+                metrics.RETRIES.labels(STAGE, "s3").inc()
                 if tries in {0, 10} or tries % 60 == 0:
                     log.warning(
                         "held, will be tried again",
@@ -89,8 +94,14 @@ class Worker:
                 if self._stopping.wait(pause):
                     log.warning("stopped while holding a batch: it comes again", offset=batch.first)
                     os._exit(0)
+            else:
+                self.holding = None
+                return results
 
 
-def age(moment: float) -> float:
-    """Return the seconds since a moment of the monotonic clock."""
-    return time.monotonic() - moment
+def _count(results: Results, seconds: float) -> None:
+    metrics.ROWS.labels(STAGE).inc(results.results + results.rejected)
+    metrics.REJECTS.labels(STAGE).inc(results.rejected)
+    metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
+    metrics.BATCHES.labels(STAGE).inc()
+    metrics.BATCH_SECONDS.labels(STAGE).observe(seconds)

@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from pipeline import logs, s3, settings
+from pipeline import health, logs, s3, settings
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
 from sink import http_server
@@ -28,6 +28,8 @@ def store(chosen: settings.Settings) -> None:
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)
     results.check()
     sink = Sink(chosen, results)
+    if chosen.health_port is not None:
+        health.serve(chosen.http.host, chosen.health_port, sink.why_not_ready)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sink.stop())
     sink.run()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from pipeline import duck, layout, records
+from pipeline import duck, layout, metrics, records
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, End, Job
@@ -22,13 +22,15 @@ from pipeline.kafka import Batch
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
-from sink.collector import Collection
+from sink.collector import Collection, Frozen
 from sink.decode import Decoder
 from sink.ledger import Ledger
 from sink.publish import Publisher
 from sink.sweep import Sweeper
 
 log = structlog.get_logger("sink")
+
+STAGE = "store"
 
 POLL = 0.1
 """Seconds that a turn waits for messages."""
@@ -57,18 +59,24 @@ class Sink:
         self._ledger = Ledger()
         self._collections: dict[str, Collection] = {}
         self._publishing: set[str] = set()
-        self._ended: queue.SimpleQueue[tuple[str, End | None]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(PUBLISHERS, "publish")
         self._local = threading.local()
         self._publisher = Publisher(results)
         self._sweeper = Sweeper(results, self._publisher)
         self._reader: Reader | None = None
-        self.dropped = 0
+        self._joined = False
+        self._holding: str | None = None
 
     def stop(self) -> None:
         """End the loop after the current turn; for any thread."""
         self._stopping.set()
+
+    def why_not_ready(self) -> list[str]:
+        """Return what stands in the way of work; for any thread."""
+        reasons = [] if self._joined else ["not in the consumer group yet"]
+        return [*reasons, f"held: {self._holding}"] if self._holding else reasons
 
     def run(self) -> None:
         """Work until `stop`. Rows that aren't on S3 by then are not committed, and come again."""
@@ -130,7 +138,8 @@ class Sink:
         if epoch != reader.epoch:
             return
         self._ledger.read(batch.partition, batch.last)
-        self.dropped += results.dropped
+        metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
+        metrics.BATCHES.labels(STAGE).inc()
         for collection in touched.values():
             self._publish_if_complete(collection)
 
@@ -153,6 +162,8 @@ class Sink:
             except Transient as error:
                 if tries in {0, 10} or tries % 60 == 0:
                     log.warning("held, will be tried again", why=str(error))
+                self._holding = str(error)
+                metrics.RETRIES.labels(STAGE, "s3").inc()
                 reader.pause()
                 reader.idle(PAUSES[min(tries, len(PAUSES) - 1)])
                 tries += 1
@@ -161,6 +172,7 @@ class Sink:
                     return None
                 continue
             reader.resume()
+            self._holding = None
             return result
 
     # ---- publishing
@@ -170,43 +182,37 @@ class Sink:
         if file_id not in self._publishing and collection.is_complete():
             self._publishing.add(file_id)
             frozen = collection.freeze()
-            self._pool.submit(
-                self._publish, file_id, lambda connection: self._publisher.publish(frozen, connection)
-            )
+            self._pool.submit(self._publish, frozen)
 
-    def _publish(self, file_id: str, work: Callable[[duck.Connection], End]) -> None:
+    def _publish(self, done: Frozen) -> None:
         """Publish a job, however long S3 takes; runs on a thread of the pool."""
         if not hasattr(self._local, "connection"):
             self._local.connection = duck.connect()
+        job = done.job
         tries = 0
         while True:
             try:
-                end = work(self._local.connection)
+                end = self._publisher.publish(done, self._local.connection)
             except Transient as error:
                 if tries in {0, 10} or tries % 60 == 0:
-                    log.warning("not published yet, will be tried again", job=file_id, why=str(error))
+                    log.warning("not published yet, will be tried again", job=job.file_id, why=str(error))
                 if self._stopping.wait(PAUSES[min(tries, len(PAUSES) - 1)]):
                     return
                 tries += 1
             except Exception:
-                log.exception("publishing failed; the job stays as it is until the next start", job=file_id)
+                log.exception(
+                    "publishing failed; the job stays as it is until the next start", job=job.file_id
+                )
                 return
             else:
-                receipt = end.receipt
-                counts = (
-                    {"rows": receipt.rows, "rejected": receipt.rejected}
-                    if receipt
-                    else {"reason": end.reason}
-                )
-                log.info(f"job {end.state}", job=file_id, name=receipt.name if receipt else None, **counts)
-                self._ended.put((file_id, end))
+                _report(job, end)
+                self._ended.put(job.file_id)
                 return
 
     def _note_ends(self) -> None:
         """Let go of jobs that have ended."""
         while not self._ended.empty():
-            file_id, _ = self._ended.get()
-            self._let_go(file_id)
+            self._let_go(self._ended.get())
 
     def _let_go(self, file_id: str) -> None:
         self._ledger.release(file_id)
@@ -241,6 +247,7 @@ class Sink:
         self._ledger.committed(offsets)
 
     def _assigned(self, partitions: Partitions) -> None:
+        self._joined = True
         for partition in partitions:
             self._ledger.forget(partition)
         self._sweeper.hurry()
@@ -256,3 +263,17 @@ class Sink:
             self._ledger.forget(partition)
             for collection in self._collections.values():
                 collection.drop(partition)
+
+
+def _report(job: Job, end: End) -> None:
+    """Say and count how a job ended."""
+    receipt = end.receipt
+    metrics.FILES.labels(STAGE, end.state).inc()
+    if receipt is None:
+        log.info(f"job {end.state}", job=job.file_id, name=job.name, reason=end.reason)
+        return
+    metrics.ROWS.labels(STAGE).inc(receipt.rows)
+    metrics.REJECTS.labels(STAGE).inc(receipt.rejected)
+    metrics.FILE_SECONDS.observe((receipt.published - job.created).total_seconds())
+    metrics.DUPLICATES.labels(STAGE).inc(receipt.duplicates)
+    log.info(f"job {end.state}", job=job.file_id, name=job.name, rows=receipt.rows, rejected=receipt.rejected)
