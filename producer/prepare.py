@@ -1,10 +1,12 @@
 """From a spooled file to a job: which calculation, how the file is written, and whether the two fit."""
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from pipeline.bind import bind
 from pipeline.bound import Bound
-from pipeline.calculations import choose
+from pipeline.calculations import Calculation, choose
 from pipeline.dialect import Dialect, DialectOverrides, malformed_name, read_csv_sql
 from pipeline.events import file_id
 from pipeline.jobs import Job, Output, Source, now
@@ -12,6 +14,8 @@ from pipeline.settings import Settings
 from producer.sniff import sniff
 from producer.spool import Spool
 from producer.stage import Stage
+
+_MOST_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,23 @@ def prepare(settings: Settings, name: str, file: Spool, told: DialectOverrides) 
     """
     calculation = choose(settings.calculations.values(), name)
     dialect, columns = sniff(file.path, told, encoding=file.encoding)
-    return Prepared(dialect, columns, bind(calculation, columns))
+    return Prepared(dialect, columns, _bound(calculation, columns))
+
+
+_lock = threading.Lock()
+_kept: OrderedDict[tuple[str, str, tuple[str, ...]], Bound] = OrderedDict()
+
+
+def _bound(calculation: Calculation, columns: tuple[str, ...]) -> Bound:
+    """Bind once for many files of the same columns: it takes longer than to read a small file."""
+    key = (calculation.label, calculation.digest, columns)
+    with _lock:
+        bound = _kept.get(key)
+        if bound is None:
+            bound = _kept[key] = bind(calculation, columns)
+            if len(_kept) > _MOST_KEPT:
+                _kept.popitem(last=False)
+    return bound
 
 
 def make_job(stage: Stage, name: str, generation: int, source: Source, prepared: Prepared) -> Job:
