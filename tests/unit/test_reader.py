@@ -3,6 +3,8 @@
 import csv
 import io
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -347,3 +349,41 @@ def test_the_outline_agrees_with_duckdb_on_any_text(
                 extents.lines[index]
                 == 1 + len(before.replace("\r\n", "\n").replace("\r", "\n").split("\n")) - 1
             )
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+from pipeline.dialect import Dialect
+from producer.reader import read
+columns = "order_id,customer,quantity,price,discount,ts".split(",")
+rows = malformed = 0
+for block in read(sys.argv[1], Dialect(), columns):
+    rows += block.rows
+    malformed += len(block.malformed)
+# Peak of this program alone: getrusage would give its parent's where that was higher
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(rows, malformed, int(peak.split()[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A file of 300 MB is read in less than 300 MB above what the imports take."""
+    path = tmp_path / "big.csv"
+    rows = [
+        f"{i},cust-{i % 9973},{i % 17},{i % 5000 / 100:.2f},0.{i % 90:02d},2024-05-01T12:00:00\n"
+        for i in range(50_000)
+    ]
+    with path.open("w") as file:
+        file.write("order_id,customer,quantity,price,discount,ts\n")
+        for _ in range(125):
+            file.writelines(rows)
+            file.write("ragged\n")
+    assert path.stat().st_size > 300_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(path)], capture_output=True, text=True, check=True
+    )
+    read_rows, malformed, peak = map(int, done.stdout.split())
+    assert (read_rows, malformed) == (6_250_125, 125)
+    assert peak < 400
