@@ -1,0 +1,274 @@
+"""The command line: messages, exit codes, and what needs no services."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from millstream import cli
+from millstream.progress import Lines
+
+ORDERS = 'order_id,quantity,price\n007,3,9.99\n008,x,1\n009,4\n010,5,"2.50"\n'
+CALCULATION = """
+[calculations.orders]
+match = "*.csv"
+id = "order_id"
+columns = { quantity = "BIGINT", price = "DECIMAL(18,2)" }
+outputs = { total = "quantity * price" }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and an environment without settings of ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("MILLSTREAM_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def orders(folder: Path) -> Path:
+    """The same, with a file and its calculation."""
+    (folder / "orders.csv").write_text(ORDERS)
+    (folder / "millstream.toml").write_text(CALCULATION)
+    return folder
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli._app(), arguments)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "millstream", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & {
+        "boto3",
+        "confluent_kafka",
+        "duckdb",
+        "faust",
+        "fastapi",
+        "pyarrow",
+        "pydantic",
+        "rich",
+        "numpy",
+    }
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_each_commands_help_has_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert f"Example:  millstream {command}" in done.stdout
+
+
+def test_the_version_is_said() -> None:
+    assert run("--version").stdout.startswith("millstream ")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "calculation", "message"),
+    [
+        ("nothere.csv", None, CALCULATION, "nothere.csv: there is no such file"),
+        ("folder.csv", "folder", CALCULATION, "folder.csv is a folder"),
+        ("empty.csv", b"", CALCULATION, "empty"),
+        ("binary.csv", bytes(range(256)) * 100, CALCULATION, "binary.csv"),
+        ("orders.txt", ORDERS.encode(), CALCULATION, "no calculation matches 'orders.txt'"),
+        ("orders.csv", ORDERS.encode(), "", "millstream init FILE"),
+        ("twice.csv", b"order_id,a,A\n1,2,3\n", CALCULATION, "rename"),
+        ("other.csv", b"a,b\n1,2\n", CALCULATION, 'no column "order_id"'),
+        ("orders.csv", ORDERS.encode(), CALCULATION.replace('"quantity *', '"quantty *'), "quantity"),
+        ("orders.csv", ORDERS.encode(), CALCULATION.replace('"quantity *', '"quantity * *'), "total"),
+        ("orders.csv.gz", b"not gzip at all", CALCULATION, "orders.csv.gz"),
+    ],
+)
+def test_bad_input_has_a_clear_message_and_exit_code_1(
+    file: str, content: bytes | str | None, calculation: str, message: str, folder: Path
+) -> None:
+    (folder / "millstream.toml").write_text(calculation)
+    if content == "folder":
+        (folder / file).mkdir()
+    elif isinstance(content, bytes):
+        (folder / file).write_bytes(content)
+    done = run("push", file)
+    assert done.exit_code == 1, done.stderr
+    assert done.stderr.startswith("millstream: ")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["../orders.csv", "/orders.csv", "_millstream/orders.csv", "a//b.csv", "a/./b.csv", ""]
+)
+def test_a_name_that_cant_be_is_refused(name: str, orders: Path) -> None:
+    done = run("push", "orders.csv", "--name", name)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("millstream: ")
+    assert "name" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "kafak=x:1", "push", "orders.csv"], "did you mean kafka?"),
+        (["--set", "partitions=0", "push", "orders.csv"], "partitions = '0'"),
+        (["--set", "kafka", "push", "orders.csv"], "NAME=VALUE"),
+        (["push", "orders.csv", "--delimiter", "ab"], "--delimiter"),
+        (["push", "orders.csv", "orders.csv", "--name", "a.csv"], "--name a.csv"),
+        (["push", "orders.csv", "orders.csv"], "several files of one name"),
+        (["push"], "Missing argument"),
+        (["psuh"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str, orders: Path) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2, done.stderr
+    assert message in done.stderr
+
+
+def test_a_misspelt_setting_is_found_in_the_file(orders: Path) -> None:
+    (orders / "millstream.toml").write_text("partitons = 3\n" + CALCULATION)
+    done = run("push", "orders.csv")
+    assert done.exit_code == 2
+    assert "did you mean partitions?" in done.stderr
+
+
+def test_s3_that_doesnt_answer_is_named_within_ten_seconds(orders: Path) -> None:
+    started = time.monotonic()
+    done = run(
+        *("--set", "s3.endpoint=http://127.0.0.1:1", "--set", "s3.access_key=a", "--set", "s3.secret_key=b"),
+        *("push", "orders.csv"),
+    )
+    assert done.exit_code == 1
+    assert "S3 at http://127.0.0.1:1 does not answer" in done.stderr
+    assert time.monotonic() - started < 12
+
+
+def test_ctrl_c_is_exit_code_130_and_says_what_was_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        stop = KeyboardInterrupt()
+        stop.add_note("orders.csv is uploaded")
+        raise stop
+
+    with pytest.raises(SystemExit) as exit_:
+        cli._presented(command)()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "millstream: interrupted\norders.csv is uploaded\n"
+
+
+def test_preview_needs_neither_services_nor_settings(folder: Path) -> None:
+    (folder / "orders.csv").write_text(ORDERS)
+    (folder / "millstream.toml").write_text("this is no TOML")
+    done = run("preview", "orders.csv")
+    assert done.exit_code == 0, done.stderr
+    zeros = "0" * 32
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"key": f"{zeros}:0", "value": {"order_id": "007", "quantity": "3", "price": "9.99"}},
+        {"key": f"{zeros}:1", "value": {"order_id": "008", "quantity": "x", "price": "1"}},
+        {"key": f"{zeros}:3", "value": {"order_id": "010", "quantity": "5", "price": "2.50"}},
+        {
+            "key": f"{zeros}:2:rejected",
+            "value": {"error": "expected 3 fields, found 2", "line": 4, "text": "009,4"},
+        },
+        {"key": f"{zeros}:end", "value": {"rows": 4, "round": 0}},
+    ]
+    assert "comma-separated" in done.stderr
+
+
+def test_preview_reads_as_it_is_told(folder: Path) -> None:
+    (folder / "a.csv").write_text("a b\n1|2\n")
+    done = run("preview", "a.csv", "--delimiter", "pipe", "--quote", "none", "--skip", "0")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["value"]["error"] == "expected 1 fields, found 2"
+
+
+def test_try_shows_results_and_rejects_side_by_side(orders: Path) -> None:
+    done = run("try", "orders.csv")
+    assert done.exit_code == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["0", "007", "29.97"] in lines
+    assert ["3", "010", "12.50"] in lines
+    assert "1    008              quantity: 'x' is not BIGINT" in done.stdout
+    assert "line 4: expected 3 fields, found 2" in done.stdout
+    assert "4 rows = 2 results + 2 rejected" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ORDERS,
+        "a\n1\n2\n",
+        "only,header\n",
+        'id,"odd ""name""",select,é\nx,1,2.5,NA\ny,NA,3.25,2026-01-01\n',
+        "id,when,at,flag,big,zip\n1,2026-01-01,2026-01-01 10:00:00,true,123456789012345678901234567890,01234\n",
+    ],
+)
+def test_what_init_writes_works_as_it_is(text: str, folder: Path) -> None:
+    (folder / "my [1] file.csv").write_text(text)
+    done = run("init", "my [1] file.csv")
+    assert done.exit_code == 0, done.stderr
+    tried = run("try", "my [1] file.csv")
+    assert tried.exit_code == 0, tried.stderr
+    assert "rejected because" in tried.stdout or "no rows" in tried.stdout
+
+
+def test_init_guesses_types_and_the_texts_for_missing_values(folder: Path) -> None:
+    (folder / "f.csv").write_text(
+        "name,key,n,price,ratio,day,zip\nx,k1,1,1.50,1e3,2026-01-01,01\nx,k2,NA,22.75,0.5,2026-01-02,02\n"
+    )
+    assert run("init", "f.csv").exit_code == 0
+    written = (folder / "millstream.toml").read_text()
+    assert 'id = "key"' in written
+    assert 'nulls = ["", "NA"]' in written
+    typed = [line for line in written.splitlines() if line.endswith('"') and not line.startswith("#")]
+    assert typed == [
+        'n = "BIGINT"',
+        'price = "DECIMAL(18,2)"',
+        'ratio = "DOUBLE"',
+        'day = "DATE"',
+        'doubled = "n * 2"',
+    ]
+    assert '# zip = "VARCHAR"' in written
+
+
+def test_init_adds_to_a_file_that_is_there_and_never_twice(orders: Path) -> None:
+    assert run("init", "orders.csv").exit_code == 2
+    (orders / "millstream.toml").write_text(CALCULATION.replace('"*.csv"', '"other.csv"'))
+    assert run("init", "orders.csv").exit_code == 0
+    written = (orders / "millstream.toml").read_text()
+    assert "[calculations.orders]" in written
+    assert "[calculations.orders_2]" in written
+
+
+def test_plain_progress_is_a_line_every_few_seconds() -> None:
+    class Stream:
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    now = 0.0
+    stream = Stream()
+    lines = Lines(stream, every=5, now=lambda: now)  # type: ignore[arg-type]
+    for second in range(12):
+        now = float(second)
+        lines.captured("a.csv", second * 1000, second / 20)
+    assert stream.text.splitlines() == [
+        "a.csv: 5,000 rows captured (25%), 1,000 rows/s",
+        "a.csv: 10,000 rows captured (50%), 1,000 rows/s",
+    ]
