@@ -83,7 +83,9 @@ def _in_container() -> Iterator[Broker]:
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
     [port] = ports.choose(1)
-    container = DockerContainer(IMAGE).with_bind_ports(9092, port)
+    container = DockerContainer(IMAGE)
+    # with_bind_ports takes no address, and would publish the port on every interface; Docker itself takes one.
+    container.ports["9092"] = ("127.0.0.1", port)  # type: ignore[assignment]
     for key, value in _container_properties(port).items():
         container = container.with_env("KAFKA_" + key.upper().replace(".", "_"), value)
     container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx512m")
