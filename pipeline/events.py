@@ -31,8 +31,11 @@ TEXT_LIMIT = 64 * 1024
 _MOST_DIGITS = 18  # 10**18 rows fit an int64; a longer number is no row of ours
 _REJECTED = b":rejected"
 _END = b"end"
+_LONGEST_KEY = ID_LENGTH + 1 + _MOST_DIGITS + len(_REJECTED)
+_POWERS = 10 ** np.arange(_MOST_DIGITS - 1, -1, -1, dtype=np.int64)
 
 Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 
 class Kind(enum.IntEnum):
@@ -144,83 +147,77 @@ class Keys:
 
 
 def parse_keys(keys: Sequence[bytes | None]) -> Keys:
-    """Read the keys of a batch; whatever isn't exactly a key of ours is Kind.FOREIGN."""
-    count = len(keys)
-    kinds = np.full(count, Kind.FOREIGN, np.int8)
-    rows = np.full(count, -1, np.int64)
-    jobs = np.full(count, -1, np.int32)
-    array = pa.array(keys, pa.large_binary())
-    offsets = np.frombuffer(array.buffers()[1], np.int64)[: count + 1] if count else np.zeros(1, np.int64)
-    data = array.buffers()[2]
-    # Padding lets every key be read at a fixed width, whatever its length.
-    padded = np.zeros((data.size if data else 0) + ID_LENGTH + 1 + _MOST_DIGITS + len(_REJECTED), np.uint8)
-    if data:
-        padded[: data.size] = np.frombuffer(data, np.uint8)
-    starts, tails = offsets[:-1], np.diff(offsets) - (ID_LENGTH + 1)
+    """Read the keys of a batch; whatever isn't exactly a key of ours is Kind.FOREIGN.
 
-    head = (
-        padded[starts[:, None] + np.arange(ID_LENGTH + 1)]
-        if count
-        else np.zeros((0, ID_LENGTH + 1), np.uint8)
-    )
-    digits = head[:, :ID_LENGTH]
-    hexadecimal = ((digits >= 48) & (digits <= 57)) | ((digits >= 97) & (digits <= 102))
-    known = (tails > 0) & (head[:, ID_LENGTH] == ord(":")) & hexadecimal.all(axis=1)
-
-    tail_at = starts + ID_LENGTH + 1
-    ends_with = len(_REJECTED)
-    is_rejected = known & (tails > ends_with) & _equal(padded, tail_at + tails - ends_with, _REJECTED)
-    is_end = known & (tails == len(_END)) & _equal(padded, tail_at, _END)
-    width = np.where(is_rejected, tails - ends_with, tails)
-    numbers, numeric = _numbers(padded, tail_at, width, known & ~is_end)
-
-    kinds[numeric] = Kind.ROW
-    kinds[numeric & is_rejected] = Kind.REJECTED
-    kinds[is_end] = Kind.END
-    rows[numeric] = numbers[numeric]
-    file_ids = _number_jobs(digits, kinds != Kind.FOREIGN, jobs)
-    return Keys(kinds, rows, jobs, file_ids)
-
-
-def _equal(data: npt.NDArray[np.uint8], starts: Ints, text: bytes) -> npt.NDArray[np.bool_]:
-    """Return where `data` has `text` at the given starts; starts out of range are not equal."""
-    inside = (starts >= 0) & (starts + len(text) <= len(data))
-    safe = np.where(inside, starts, 0)
-    wanted = np.frombuffer(text, np.uint8)
-    equal: npt.NDArray[np.bool_] = (data[safe[:, None] + np.arange(len(text))] == wanted).all(axis=1) & inside
-    return equal
-
-
-def _numbers(
-    data: npt.NDArray[np.uint8], starts: Ints, width: Ints, wanted: npt.NDArray[np.bool_]
-) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Read decimal numbers without sign or leading zeros; return them and where there is one."""
-    valid = wanted & (width >= 1) & (width <= _MOST_DIGITS)
-    numbers = np.zeros(len(starts), np.int64)
-    safe = np.where(valid, starts, 0)
-    for position in range(int(width[valid].max(initial=0))):
-        digit = data[safe + position].astype(np.int64) - 48
-        here = position < width
-        valid &= ~here | ((digit >= 0) & (digit <= 9))
-        numbers = np.where(here, numbers * 10 + digit, numbers)
-    valid &= ~((width > 1) & (data[safe] == 48))
-    return numbers, valid
-
-
-def _number_jobs(
-    digits: npt.NDArray[np.uint8], known: npt.NDArray[np.bool_], jobs: npt.NDArray[np.int32]
-) -> list[str]:
-    """Fill `jobs` with an index for each distinct file_id among the known keys; return the file_ids in that order.
-
-    Neighbouring keys mostly are of one job, so that only the places where the file_id changes are looked at in Python.
+    Keys of one length are read together, as the rows of a matrix of bytes: a batch has few lengths.
     """
-    at = np.flatnonzero(known)
-    if len(at) == 0:
-        return []
-    ids = digits[at]
-    changes = np.flatnonzero((ids[1:] != ids[:-1]).any(axis=1)) + 1
-    starts = np.concatenate(([0], changes))
-    numbers: dict[str, int] = {}
-    run_numbers = [numbers.setdefault(ids[start].tobytes().decode("ascii"), len(numbers)) for start in starts]
-    jobs[at] = np.repeat(np.array(run_numbers, np.int32), np.diff(np.concatenate((starts, [len(at)]))))
-    return list(numbers)
+    count = len(keys)
+    found = Keys(
+        np.full(count, Kind.FOREIGN, np.int8), np.full(count, -1, np.int64), np.full(count, -1, np.int32), []
+    )
+    if count == 0:
+        return found
+    array = pa.array(keys, pa.large_binary())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[: count + 1]
+    data = np.frombuffer(array.buffers()[2] or b"", np.uint8)
+    lengths = np.diff(offsets)
+    numbers: dict[bytes, int] = {}
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    sizes = [shortest] if shortest == longest else np.unique(lengths).tolist()
+    for length in sizes:
+        if ID_LENGTH + 1 < length <= _LONGEST_KEY:
+            if shortest == longest:
+                matrix, at = data[offsets[0] : offsets[-1]].reshape(count, length), np.arange(count)
+            else:
+                at = np.flatnonzero(lengths == length)
+                matrix = data[offsets[at][:, None] + np.arange(length)]
+            _read_matrix(matrix, at, found, numbers)
+    found.file_ids.extend(file_id.decode("ascii") for file_id in numbers)
+    return found
+
+
+def _read_matrix(keys: Bytes, at: Ints, found: Keys, numbers: dict[bytes, int]) -> None:
+    """Read keys of one length, the rows of a matrix; `at` are their places in the batch."""
+    tail = keys[:, ID_LENGTH + 1 :]
+    kind = np.full(len(keys), Kind.FOREIGN, np.int8)
+    row = np.full(len(keys), -1, np.int64)
+    rejected = _ends_with(tail, _REJECTED)
+    for suffix, here in ((0, ~rejected), (len(_REJECTED), rejected)):
+        digits = tail[:, : tail.shape[1] - suffix] - np.uint8(ord("0"))
+        if 0 < digits.shape[1] <= _MOST_DIGITS and here.any():
+            numeric = here & (digits <= 9).all(axis=1)
+            if digits.shape[1] > 1:
+                numeric &= digits[:, 0] != 0
+            kind[numeric] = Kind.REJECTED if suffix else Kind.ROW
+            row[numeric] = digits[numeric] @ _POWERS[-digits.shape[1] :]
+    if tail.shape[1] == len(_END):
+        kind[_ends_with(tail, _END)] = Kind.END
+    ours = np.flatnonzero(kind != Kind.FOREIGN)
+    if not len(ours):
+        return
+    heads = keys[ours, : ID_LENGTH + 1] if len(ours) < len(keys) else keys[:, : ID_LENGTH + 1]
+    # Neighbours mostly are of one job: only where the head changes is it looked at.
+    starts = np.concatenate(([0], np.flatnonzero((heads[1:] != heads[:-1]).any(axis=1)) + 1))
+    runs = [_number(heads[start].tobytes(), numbers) for start in starts]
+    jobs = np.repeat(np.array(runs, np.int32), np.diff(np.append(starts, len(ours))))
+    known = jobs >= 0
+    places = at[ours[known]]
+    found.kinds[places] = kind[ours[known]]
+    found.rows[places] = row[ours[known]]
+    found.jobs[places] = jobs[known]
+
+
+def _number(head: bytes, numbers: dict[bytes, int]) -> int:
+    """Return the number of a job by the head of its keys, a new one where it is new, or -1 where it is no head of ours."""
+    file_id = head[:ID_LENGTH]
+    if head[ID_LENGTH:] != b":" or file_id.strip(b"0123456789abcdef"):
+        return -1
+    return numbers.setdefault(file_id, len(numbers))
+
+
+def _ends_with(tails: Bytes, text: bytes) -> npt.NDArray[np.bool_]:
+    """Return which rows of a matrix of bytes end with `text`."""
+    if tails.shape[1] < len(text):
+        return np.zeros(len(tails), bool)
+    same: npt.NDArray[np.bool_] = (tails[:, -len(text) :] == np.frombuffer(text, np.uint8)).all(axis=1)
+    return same

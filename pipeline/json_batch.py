@@ -11,16 +11,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
 
 _SINGLY = 32
 """Values in a stretch that is read one by one: about where parsing halves costs more than Python does."""
+
+_HEADS = [b'{"i":0,"v":']
+"""What stands before the n-th value, as far as it was needed yet."""
 
 _FLOATS = {"nan": float("nan"), "-nan": float("-nan"), "inf": float("inf"), "-inf": float("-inf")}
 
@@ -71,24 +73,14 @@ def _decode(
 
 def _together(values: Sequence[bytes | None], schema: pa.Schema) -> pa.Table | None:
     """Read all values with one call, or return None if any is not as it should be."""
-    try:
-        # The cast checks that every value is UTF-8, which the reader does not.
-        texts = pa.array(values, pa.large_binary()).cast(pa.large_string())
-    except pa.ArrowInvalid:
+    data = _wrapped(values)
+    if data is None:
         return None
-    if texts.null_count:
-        return None
-    ordinals = pc.cast(pa.array(np.arange(len(values))), pa.large_string())
-    parts = ['{"i":', ordinals, ',"v":', texts, "}\n", ""]
-    lines = pc.binary_join_element_wise(
-        *(pa.scalar(p, pa.large_string()) if isinstance(p, str) else p for p in parts)
-    )
-    data = lines.buffers()[2]
     wrapped = pa.schema([("i", pa.int64()), ("v", pa.struct(list(schema)))])
     try:
         table = pj.read_json(
             pa.BufferReader(data),
-            read_options=pj.ReadOptions(use_threads=False, block_size=data.size + 1),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
             parse_options=pj.ParseOptions(explicit_schema=wrapped, unexpected_field_behavior="error"),
         )
     except (pa.ArrowException, UnicodeDecodeError):
@@ -99,6 +91,27 @@ def _together(values: Sequence[bytes | None], schema: pa.Schema) -> pa.Table | N
     if not np.array_equal(found.to_numpy(), np.arange(len(values))):
         return None
     return pa.Table.from_struct_array(table.column("v")) if len(schema) else None
+
+
+def _wrapped(values: Sequence[bytes | None]) -> bytes | None:
+    """Return one line of JSON per value, with its ordinal, or None where a value is missing or isn't UTF-8."""
+    parts: list[bytes | None] = [None] * (2 * len(values))
+    parts[0::2] = _heads(len(values))
+    parts[1::2] = values
+    try:
+        data = b"".join(cast(list[bytes], parts)) + b"}\n"
+        if not data.isascii():
+            data.decode()  # the reader doesn't look
+    except (TypeError, UnicodeDecodeError):
+        return None
+    return data
+
+
+def _heads(count: int) -> list[bytes]:
+    """Return what stands before each value: the end of the line before, and the ordinal."""
+    while len(_HEADS) < count:
+        _HEADS.append(b'}\n{"i":%d,"v":' % len(_HEADS))
+    return _HEADS[:count]
 
 
 def _singly(values: Sequence[bytes | None], schema: pa.Schema) -> tuple[pa.Table, npt.NDArray[np.int64]]:
