@@ -4,11 +4,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
 from pipeline.settings import Settings, config_file
 from processor.calculate import Calculated, Calculator
 from processor.functions import Functions
+from producer.content import merged
 from producer.local import chunks
 from producer.prepare import Prepared, prepare
 from producer.reader import Block, read
@@ -26,8 +28,10 @@ def trial(
     Raises InputError or CalculationError where no job could be made of the file, Hold where a Python function can't be loaded.
     """
     name = name_of(name if name is not None else path.name)
-    with spool(chunks(path), str(path), tempfile.gettempdir(), encoding=told.encoding) as file:
-        prepared = prepare(settings, name, file, told)
+    calculation = choose(settings.calculations.values(), name)
+    known = merged(calculation.dialect, told)
+    with spool(chunks(path), str(path), tempfile.gettempdir(), encoding=known.encoding) as file:
+        prepared = prepare(calculation, file, known)
         bound = prepared.bound
         functions = Functions(settings.calculations.values(), config_file().parent)
         calculator = Calculator(bound, functions, memory_limit=settings.memory)

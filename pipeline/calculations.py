@@ -31,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.dialect import DialectOverrides
 from pipeline.duck import fold
 from pipeline.errors import CalculationError
 from pipeline.types import ColumnType
@@ -76,6 +77,9 @@ class Calculation(BaseModel):
     version: str | None = Field(None, min_length=1)
     per_row: bool = False
     outputs: dict[Name, Annotated[str, AfterValidator(_output)]] = Field(min_length=1)
+    dialect: DialectOverrides = Field(
+        DialectOverrides(), description="how its files are written, where looking at them tells it wrong"
+    )
 
     @field_validator("python")
     @classmethod

@@ -67,15 +67,18 @@ class Observer:
         self._since = 0.0
         self.claim: Claim | None = None
 
-    def take(self) -> Held | None:
-        """Return the claim if it was free or stale and is ours now; None while another holds it: see `claim`."""
+    def take(self, *, over: bool = False) -> Held | None:
+        """Return the claim if it was free or stale and is ours now; None while another holds it: see `claim`.
+
+        With `over` it is taken in any case: the work that it was for is known to be done.
+        """
         found = records.read_with_etag(self._store, self._key, Claim)
         if found is None:
             return self._swap(Claim(nonce=secrets.token_hex(8)), None)
         self.claim, etag = found
         if etag != self._seen:
             self._seen, self._since = etag, self._now()
-        if self.claim.nonce != FREE and self._now() - self._since < self._stale:
+        if not over and self.claim.nonce != FREE and self._now() - self._since < self._stale:
             return None
         return self._swap(
             self.claim.model_copy(update={"nonce": secrets.token_hex(8), "beat": self.claim.beat + 1}), etag

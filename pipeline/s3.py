@@ -13,6 +13,7 @@ from botocore.exceptions import (
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
+    NoCredentialsError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -258,6 +259,11 @@ def translate(error: Exception, what: str, endpoint: str) -> MillstreamError:
     if isinstance(error, lost):
         return Unreachable(
             f"S3 at {endpoint} does not answer ({type(error).__name__}): is it running? the setting is s3.endpoint"
+        )
+    if isinstance(error, NoCredentialsError):
+        return Refused(
+            f"S3 at {endpoint}: no credentials: set s3.access_key and s3.secret_key, and s3.endpoint for a server of your "
+            "own; or start `millstream up`, which other commands in its folder find by themselves"
         )
     return Permanent(f"S3 at {endpoint}: {what}: {error}")
 

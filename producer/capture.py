@@ -17,7 +17,7 @@ from pipeline import layout, records
 from pipeline.claims import Held, Observer
 from pipeline.errors import ClaimLost, InputError, JobEnded, NotFound, Permanent
 from pipeline.jobs import Captured, End, Job, now
-from producer.content import fetch
+from producer.content import fetch_again
 from producer.encode import Events, encode
 from producer.ending import fail
 from producer.heartbeat import Heartbeat
@@ -56,10 +56,10 @@ class Capture:
         """
         held = self.observer.create() if self.fresh else None
         if held is None:
-            done = self._done()
-            if done is not None:
-                return done
-            held = self.observer.take()
+            end, captured = self._so_far()
+            if end is not None or (captured is not None and not self.from_start):
+                return end or captured
+            held = self.observer.take(over=captured is not None)
         self.fresh = False
         if held is None:
             return None
@@ -72,15 +72,13 @@ class Capture:
         except ClaimLost:
             return None
         except JobEnded:
-            return self._done()
+            return self._so_far()[0]
         finally:
             sender.forget()
 
-    def _done(self) -> Captured | End | None:
+    def _so_far(self) -> tuple[End | None, Captured | None]:
         end = records.read(self.stage.results, layout.end(self.job.file_id), End)
-        if end is not None or self.from_start:
-            return end
-        return records.read(self.stage.results, layout.captured(self.job.file_id), Captured)
+        return end, records.read(self.stage.results, layout.captured(self.job.file_id), Captured)
 
 
 def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> Captured:
@@ -95,7 +93,7 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
     start = Position() if work.from_start else Position(claim.blocks, claim.rows, claim.malformed)
     started = now()
     with Heartbeat(stage.results, job, held, start) as heartbeat, ExitStack() as contents:
-        file = work.file or _fetch(stage, job, contents)
+        file = work.file or fetch_again(stage, job, contents)
 
         def sent(events: Events, position: Position) -> None:
             heartbeat.check()
@@ -105,9 +103,7 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         blocks = read(file.path, job.dialect, job.columns, block=job.block, from_block=start.blocks)
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
-        reached = publish_rows(
-            job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance
-        )
+        reached = publish_rows(job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance)
     account = Captured(
         rows=reached.rows,
         malformed=reached.malformed,
@@ -121,7 +117,3 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
     publish_ends(job, captured, sender, topic)
     progress.done(job.name)
     return captured
-
-
-def _fetch(stage: Stage, job: Job, contents: ExitStack) -> Spool:
-    return fetch(stage, job.source.key, job.source.etag, contents, encoding=job.dialect.encoding).file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from pipeline.dialect import DialectOverrides
-from pipeline.jobs import Source
+from pipeline.jobs import Job, Source
 from pipeline.store import Head
 from producer.spool import Spool, spool
 from producer.stage import Stage
@@ -19,23 +19,31 @@ DIALECT = "millstream-dialect"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The spooled content of the upload `source`; `told` is what was said of its dialect by whoever uploaded it."""
+    """The spooled content of the upload `source`; `told` is what is known of its dialect without looking."""
 
     source: Source
     file: Spool
     told: DialectOverrides
 
 
-def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, *, encoding: str | None = None) -> Content:
+def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, configured: DialectOverrides) -> Content:
     """Spool the upload at `key` if its ETag is this one; the file is removed with `contents`.
 
-    `encoding` is the one to read it in, else it is found out. Raises NotFound where the upload is gone,
-    PreconditionFailed where it is another, InputError where it is no text.
+    `configured` is how it is written as far as the configuration says; what was said at the upload goes before
+    that. Raises NotFound where the upload is gone, PreconditionFailed where it is another, InputError where it is
+    no text.
     """
     with stage.uploads.open(key, if_match=etag) as body:
-        told = told_of(body.head)
-        found = spool(body.chunks, key, tempfile.gettempdir(), encoding=encoding or told.encoding)
+        told = merged(configured, told_of(body.head))
+        found = spool(body.chunks, key, tempfile.gettempdir(), encoding=told.encoding)
         return Content(source_of(body.head), contents.enter_context(found), told)
+
+
+def fetch_again(stage: Stage, job: Job, contents: ExitStack) -> Spool:
+    """Spool a job's upload once more, as the job says it is written; raises as `fetch` does."""
+    with stage.uploads.open(job.source.key, if_match=job.source.etag) as body:
+        found = spool(body.chunks, job.source.key, tempfile.gettempdir(), encoding=job.dialect.encoding)
+        return contents.enter_context(found)
 
 
 def source_of(head: Head) -> Source:
@@ -49,6 +57,11 @@ def told_of(head: Head) -> DialectOverrides:
         return DialectOverrides.model_validate_json(head.metadata.get(DIALECT, "{}"))
     except ValidationError:
         return DialectOverrides()
+
+
+def merged(configured: DialectOverrides, told: DialectOverrides) -> DialectOverrides:
+    """Return all that is known of a dialect; what was told goes before what was configured."""
+    return configured.model_copy(update=told.model_dump(exclude_none=True))
 
 
 def telling(told: DialectOverrides) -> dict[str, str]:

@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 
+from pipeline import metrics
 from pipeline.errors import CalculationError, InputError, NameRefused, NotFound, Permanent, PreconditionFailed
 from pipeline.jobs import Captured, End
 from pipeline.kafka import Publisher
@@ -110,6 +111,7 @@ class Intake:
             except (InputError, CalculationError) as error:
                 log.warning("refused", key=key, reason=str(error))
                 refuse(stage.results, key, head.etag, error, self._configuration)
+                metrics.FILES.labels("capture", "refused").inc()
                 self._refused.add(key)
                 self._settle(head)
                 return
@@ -151,6 +153,7 @@ class Intake:
                 if work.from_start or job.file_id not in self._waiting:
                     self._waiting[job.file_id] = work
         elif isinstance(outcome, End):
+            metrics.FILES.labels("capture", outcome.state).inc()
             log.info(outcome.state, name=job.name, generation=job.generation, reason=outcome.reason)
         else:
             _say_captured(work, outcome)

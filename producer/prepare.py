@@ -1,4 +1,4 @@
-"""From a spooled file to a job: which calculation, how the file is written, and whether the two fit."""
+"""From a spooled file to a job: how the file is written, and whether the calculation fits it."""
 
 import threading
 from collections import OrderedDict
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from pipeline.bind import bind
 from pipeline.bound import Bound
-from pipeline.calculations import Calculation, choose
+from pipeline.calculations import Calculation
 from pipeline.dialect import Dialect, DialectOverrides, malformed_name, read_csv_sql
 from pipeline.events import file_id
 from pipeline.jobs import Job, Output, Source, now
-from pipeline.settings import Settings
 from producer.sniff import sniff
 from producer.spool import Spool
 from producer.stage import Stage
@@ -27,12 +26,11 @@ class Prepared:
     bound: Bound
 
 
-def prepare(settings: Settings, name: str, file: Spool, told: DialectOverrides) -> Prepared:
-    """Choose the calculation of `name`, look at how the file is written, and bind the one to the other.
+def prepare(calculation: Calculation, file: Spool, told: DialectOverrides) -> Prepared:
+    """Look at how the file is written, and bind the calculation to its columns.
 
     `told` has what is known of the dialect. Raises CalculationError or InputError where no job can be made of it.
     """
-    calculation = choose(settings.calculations.values(), name)
     dialect, columns = sniff(file.path, told, encoding=file.encoding)
     return Prepared(dialect, columns, _bound(calculation, columns))
 

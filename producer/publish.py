@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline import metrics
 from pipeline.events import end_key, end_value, first_partition, partition_of
 from pipeline.jobs import Captured, Job
 from producer.encode import Events
@@ -62,7 +63,12 @@ def publish_rows(
     flushed = now()
     for block in events:
         partition = partition_of(job.file_id, block.block, job.partitions)
+        began = now()
         sender.send(topic, partition, block.keys, block.values)
+        metrics.BATCH_SECONDS.labels("capture").observe(now() - began)
+        metrics.BATCHES.labels("capture").inc()
+        metrics.ROWS.labels("capture").inc(block.rows)
+        metrics.REJECTS.labels("capture").inc(block.malformed)
         position = position.after(block)
         sent(block, position)
         if now() - flushed >= CHECKPOINT:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import layout, records
+from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.errors import (
     CalculationError,
@@ -30,7 +31,7 @@ from pipeline.kafka import Publisher
 from pipeline.names import COMPRESSIONS, name_of
 from pipeline.settings import Settings
 from producer.capture import Capture
-from producer.content import Content, source_of, telling
+from producer.content import Content, merged, source_of, telling
 from producer.heartbeat import ended
 from producer.local import chunks
 from producer.prepare import Prepared, prepare
@@ -102,10 +103,12 @@ def _look_at(
 ) -> _File:
     suffix = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
     name = name_of(name if name is not None else path.name)
+    calculation = choose(settings.calculations.values(), name)
+    known = merged(calculation.dialect, told)
     spooled = contents.enter_context(
-        spool(chunks(path), str(path), tempfile.gettempdir(), encoding=told.encoding)
+        spool(chunks(path), str(path), tempfile.gettempdir(), encoding=known.encoding)
     )
-    prepared = prepare(settings, name, spooled, told)
+    prepared = prepare(calculation, spooled, known)
     progress.say(f"{path}: {prepared.dialect.describe()}; {len(prepared.columns)} columns")
     return _File(path, name + suffix, name, spooled, prepared)
 

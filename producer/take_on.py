@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pipeline import layout, records
+from pipeline.calculations import choose
 from pipeline.errors import InputError, NotFound, Permanent, PreconditionFailed
 from pipeline.jobs import End, Job, NameRecord
 from pipeline.names import name_of
@@ -120,5 +121,6 @@ def _content(
 ) -> tuple[Content, Prepared]:
     if ready is not None and ready[0].source.etag == head.etag:
         return ready
-    content = fetch(stage, head.key, head.etag, contents)
-    return content, prepare(stage.settings, name, content.file, content.told)
+    calculation = choose(stage.settings.calculations.values(), name)
+    content = fetch(stage, head.key, head.etag, contents, calculation.dialect)
+    return content, prepare(calculation, content.file, content.told)

@@ -13,6 +13,7 @@ from types import FrameType
 
 import structlog
 
+from pipeline import health
 from pipeline.errors import SettingsError, Transient
 from pipeline.settings import Settings
 from producer.intake import Intake
@@ -41,6 +42,8 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
     stop = threading.Event()
     with _signals(stop):
         stage = open_stage(settings)
+        if settings.health_port is not None:
+            health.serve(settings.http.host, settings.health_port, list)
         log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
         run(stage, stop, reload)
     log.info("stopped")

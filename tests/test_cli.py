@@ -205,6 +205,19 @@ def test_try_shows_results_and_rejects_side_by_side(orders: Path) -> None:
     assert "4 rows = 2 results + 2 rejected" in done.stdout
 
 
+def test_the_dialect_is_as_configured_unless_flags_say_otherwise(folder: Path) -> None:
+    (folder / "millstream.toml").write_text(
+        CALCULATION + 'dialect = { delimiter = ";", encoding = "cp1252" }\n'
+    )
+    (folder / "orders.csv").write_bytes("order_id;quantity;price;näme,x\n1;2;3.00;é,y\n".encode("cp1252"))
+    done = run("try", "orders.csv")
+    assert done.exit_code == 0, done.stderr
+    assert "semicolon-separated" in done.stdout
+    assert "cp1252" in done.stdout
+    assert "6.00" in done.stdout
+    assert run("try", "orders.csv", "--delimiter", "comma").exit_code == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
