@@ -92,7 +92,9 @@ def _copy(tables: Iterable[pa.Table], select: str, connection: Connection) -> It
         for number, table in enumerate(tables):
             connection.register("chunk", table)
             header = "true" if number == 0 else "false"
-            connection.execute(f"COPY (SELECT {select} FROM chunk) TO '{file}' (FORMAT csv, HEADER {header})").fetchall()
+            connection.execute(
+                f"COPY (SELECT {select} FROM chunk) TO '{file}' (FORMAT csv, HEADER {header})"
+            ).fetchall()
             connection.unregister("chunk")
             with file.open("rb") as written:
                 while piece := written.read(PIECE):

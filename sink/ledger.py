@@ -13,8 +13,13 @@ class Ledger:
         self._held: dict[int, dict[str, int]] = {}
         self._committed: dict[int, int] = {}
 
-    def read(self, partition: int, last: int) -> None:
-        """Note that everything up to offset `last` has been read."""
+    def read(self, partition: int, first: int, last: int) -> None:
+        """Note that offsets `first` to `last` are about to be collected.
+
+        Where they are lower than what was read before, the topic is another than before: what is noted of it is forgotten.
+        """
+        if first < self._next.get(partition, 0):
+            self.forget(partition)
         self._next[partition] = last + 1
 
     def hold(self, partition: int, file_id: str, offset: int) -> None:

@@ -120,6 +120,7 @@ class Sink:
         results = self._patiently(reader, epoch, lambda: self._decoder.decode(batch, self._book.find))
         if results is None:
             return
+        self._ledger.read(batch.partition, batch.first, batch.last)
         touched: dict[str, Collection] = {}
         for piece in results.pieces:
             collection = touched[piece.job.file_id] = self._hold(piece.job, batch)
@@ -137,7 +138,6 @@ class Sink:
                     collection.settle(captured)
         if epoch != reader.epoch:
             return
-        self._ledger.read(batch.partition, batch.last)
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
         for collection in touched.values():
@@ -233,7 +233,7 @@ class Sink:
         waiting = [
             file_id for file_id, collection in self._collections.items() if collection.captured is None
         ]
-        self._sweeper.start_if_due(set(self._publishing), waiting)
+        self._sweeper.start_if_due(set(self._publishing), set(self._collections), waiting)
 
     # ---- the group
 

@@ -10,7 +10,7 @@ import structlog
 
 from pipeline import layout, records
 from pipeline.errors import MillstreamError, Transient
-from pipeline.jobs import Captured, Job
+from pipeline.jobs import Captured, End, Job
 from pipeline.store import ObjectStore
 from sink.publish import Publisher
 
@@ -46,10 +46,13 @@ class Sweeper:
         """Look at the next opportunity."""
         self._due = 0.0
 
-    def start_if_due(self, busy: Keys[str], waiting: Sequence[str]) -> None:
-        """Begin a look if it is time: `busy` jobs are left alone, of `waiting` ones the account is wanted."""
+    def start_if_due(self, busy: Keys[str], held: Keys[str], waiting: Sequence[str]) -> None:
+        """Begin a look if it is time.
+
+        `busy` jobs are left alone; of `held` ones it is wanted whether they have ended elsewhere; of `waiting` ones the account.
+        """
         if self._running is None and time.monotonic() >= self._due:
-            self._running = self._pool.submit(self._look, frozenset(busy), list(waiting))
+            self._running = self._pool.submit(self._look, frozenset(busy), frozenset(held), list(waiting))
 
     def take(self) -> Found:
         """Return what a look has found since the last call; nothing while it goes on."""
@@ -67,11 +70,14 @@ class Sweeper:
         """Finish."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _look(self, busy: frozenset[str], waiting: list[str]) -> Found:
+    def _look(self, busy: frozenset[str], held: frozenset[str], waiting: list[str]) -> Found:
         started = time.monotonic()
         found = Found()
-        for head in list(self._store.list(layout.OPEN)):
-            file_id = head.key.removeprefix(layout.OPEN)
+        marked = [head.key.removeprefix(layout.OPEN) for head in self._store.list(layout.OPEN)]
+        for file_id in held - busy - frozenset(marked):
+            if records.read(self._store, layout.end(file_id), End) is not None:
+                found.ended.append(file_id)
+        for file_id in marked:
             if file_id in busy:
                 continue
             try:

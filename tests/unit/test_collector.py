@@ -112,11 +112,11 @@ def test_a_frozen_job_does_not_change_when_more_comes() -> None:
 def test_offsets_are_committed_up_to_the_oldest_row_in_memory() -> None:
     """Per partition, whichever job it is of."""
     ledger = Ledger()
-    ledger.read(0, 99)
+    ledger.read(0, 20, 99)
     ledger.hold(0, "a", 20)
     ledger.hold(0, "a", 60)
     ledger.hold(0, "b", 50)
-    ledger.read(1, 9)
+    ledger.read(1, 0, 9)
     assert ledger.committable() == {0: 20, 1: 10}
     ledger.committed({0: 20, 1: 10})
     ledger.release("a")
