@@ -49,7 +49,7 @@ class Sweeper:
     def start_if_due(self, busy: Keys[str], held: Keys[str], waiting: Sequence[str]) -> None:
         """Begin a look if it is time.
 
-        `busy` jobs are left alone; of `held` ones it is wanted whether they have ended elsewhere; of `waiting` ones the account.
+        `busy` jobs are left alone; of `held` ones it is wanted whether they ended elsewhere; of `waiting` ones the account.
         """
         if self._running is None and time.monotonic() >= self._due:
             self._running = self._pool.submit(self._look, frozenset(busy), frozenset(held), list(waiting))
