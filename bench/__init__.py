@@ -1,0 +1,1 @@
+"""Measurements: ours, the client's ceiling and peers side by side, every row checked. `python -m bench --help`."""

@@ -1,0 +1,125 @@
+"""The command: `python -m bench [NAME…] [--rows N] [--broker embedded|kafka] [--json FILE] [--repeat 3]`.
+
+python -m bench                          everything but memory, embedded, 200,000 rows: ten minutes or so
+python -m bench processor --broker kafka --rows 1000000 --json processor.json
+python -m bench all --broker kafka --rows 1000000 --json bench/results/kafka.json
+python -m bench report bench/results/*.json      writes bench/RESULTS.md and bench/chart.svg
+"""
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bench import report, table
+from bench.context import Context
+from bench.measured import document, repeat
+from bench.place import NotHere, services
+from bench.processes import Broken
+from bench.processor import PEERS
+from pipeline.errors import MillstreamError
+
+BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "scaling", "memory")
+DEFAULT_ROWS = 200_000
+SMALL_ROWS = 200_000  # 2,000 files of 100
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, or write the report; return the exit code."""
+    given = _parse(arguments)
+    if given.names[:1] == ["report"]:
+        files = [Path(name) for name in given.names[1:]]
+        if not files:
+            print("bench report: name the JSON files of the measurements", file=sys.stderr)
+            return 2
+        report.write(files, given.output, given.chart)
+        return 0
+    unknown = set(given.names) - {*BENCHMARKS, "all"}
+    if unknown:
+        names = ", ".join([*BENCHMARKS, "all", "report"])
+        print(f"bench: there is no {', '.join(sorted(unknown))}; there are {names}", file=sys.stderr)
+        return 2
+    names: list[str] = given.names or list(BENCHMARKS[:-1])
+    if "all" in names:
+        names = list(BENCHMARKS)
+    documents: list[dict[str, Any]] = []
+    failed = False
+    for name in names:
+        try:
+            found = measure(name, given.broker, _rows(name, given.rows), given.repeat, given.peers, arguments)
+        except NotHere as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        except (Broken, MillstreamError) as error:
+            print(f"bench: {name} failed: {error}", file=sys.stderr)
+            failed = True
+            continue
+        documents.append(found)
+        if given.json:
+            # After each: hours of measuring aren't lost to what fails last.
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            given.json.write_text(json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
+    return int(failed)
+
+
+def measure(
+    name: str, broker: str, rows: int, times: int, peers: frozenset[str], arguments: list[str]
+) -> dict[str, Any]:
+    """Run one benchmark on services of its own, print its table, return its document."""
+    _tell(f"== {name}, {broker}, {rows:,} rows")
+    with services(broker) as running:
+        context = Context(running, rows, peers, _tell)
+        running.warm_up()
+        with import_module(f"bench.{name}").participants(context) as participants:
+            repetitions = repeat(participants, times, _tell)
+    found = document(name, broker, rows, repetitions, arguments)
+    print(table.plain(table.figures(found)))
+    if len(verdicts := table.verdicts(found)) > 1:
+        print(table.plain(verdicts).replace("*", ""))
+    print(flush=True)
+    return found
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all; report FILE…"
+    )
+    parser.add_argument("--rows", type=int, help=f"rows of the file; {DEFAULT_ROWS:,} unless told")
+    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; 3 unless told")
+    parser.add_argument(
+        "--peers", type=_peers, default=frozenset(PEERS), help=f"all, none, or of {list(PEERS)}"
+    )
+    here = Path(__file__).parent
+    parser.add_argument("--output", type=Path, default=here / "RESULTS.md", help="of report")
+    parser.add_argument("--chart", type=Path, default=here / "chart.svg", help="of report")
+    return parser.parse_args(arguments)
+
+
+def _peers(text: str) -> frozenset[str]:
+    if text in {"all", "none"}:
+        return frozenset(PEERS if text == "all" else ())
+    chosen = frozenset(name.strip() for name in text.split(";"))
+    if unknown := chosen - PEERS.keys():
+        raise argparse.ArgumentTypeError(f"there is no {sorted(unknown)}; write them with semicolons between")
+    return chosen
+
+
+def _rows(name: str, given: int | None) -> int:
+    """Return the rows of a benchmark: `small` has 2,000 files of 100 however large the others' file is."""
+    rows = given or DEFAULT_ROWS
+    return min(rows, SMALL_ROWS) if name == "small" else rows
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""chain: from a CSV on disk to the computed CSV on S3 with its receipt; producer, processor and sink at once.
+
+The clock starts when `push` is called, in its own process, and ends when the sink says that the job is published. Processor and
+sink run and have their partitions by then. The CSV is compared with the oracle's, byte by byte.
+
+The ceiling is the bare chain: the client's `produce_batch`, `consume` + `produce_batch`, and `consume`, in three processes at
+once, without a file, without work and without S3; from the first message handed over to the last one read.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from bench import check
+from bench.context import NAME, Context
+from bench.measured import Measured, Participant
+from bench.usage import Usage
+
+
+@contextmanager
+def participants(context: Context) -> Iterator[dict[str, Participant]]:
+    """Ours and the bare chain."""
+    yield {"ours": partial(ours, context), "ceiling": partial(bare, context)}
+
+
+def ours(context: Context) -> Measured:
+    """Run the three stages at once."""
+    oracle = context.oracle()
+    with context.services.place() as here:
+        for name, arguments in {"processor": ("-m", "processor"), "sink": ("-m", "sink", "store")}.items():
+            here.start(name, *arguments)
+        for name in ("processor", "sink"):
+            here.processes.said(name, "partitions assigned")
+        before = here.processes.usage()
+        here.start("push", "-m", "bench.programs.push", str(oracle.path))
+        end = here.processes.said("sink", "job published", timeout=context.timeout())["when"]
+        after = here.processes.usage()
+        said = here.processes.said("push", "done")
+        check.output(here, NAME, oracle, context.rows)
+        used = {name: after[name].since(before[name]) for name in ("processor", "sink")}
+        used = {"push": Usage(said["cpu_s"], said["peak_mb"]), **used}
+        return _measured(context.rows, end - said["start"], used)
+
+
+def bare(context: Context) -> Measured:
+    """Run the three clients at once."""
+    with context.services.place() as here:
+        rows, source, target = str(context.rows), here.settings.rows_topic, here.settings.results_topic
+        here.start("relay", "-m", "bench.programs.relay", source, target, rows)
+        here.start("consume", "-m", "bench.programs.consume", target, rows, f"bare-{uuid.uuid4().hex[:8]}")
+        for name in ("relay", "consume"):
+            here.processes.said(name, "assigned")
+        here.start("produce", "-m", "bench.programs.produce", str(context.oracle().path), source)
+        names = ("produce", "relay", "consume")
+        said = {name: here.processes.said(name, "done", timeout=context.timeout()) for name in names}
+        check.rows_topic(here.settings, target, context.oracle())
+        used = {name: Usage(said[name]["cpu_s"], said[name]["peak_mb"]) for name in names}
+        return _measured(context.rows, said["consume"]["end"] - said["produce"]["start"], used)
+
+
+def _measured(rows: int, seconds: float, used: dict[str, Usage]) -> Measured:
+    return Measured({"rows_per_s": rows / seconds, "seconds": seconds}, used, {"checked": True})

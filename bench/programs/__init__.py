@@ -1,0 +1,1 @@
+"""What runs in a process of its own beside the stages: the ceilings, and capture with a stop-watch."""

@@ -1,0 +1,88 @@
+"""How far a topic is, seen from outside: the ends of its partitions, asked of the broker every 50 ms.
+
+It is the same clock for everybody, whatever client writes and whatever time it puts on its messages: the first sample in which
+something has been appended is the start, the last sample in which the ends moved is the end. What was there at the start isn't
+counted. So neither a process's start, its imports and its joining of the group, nor its way out, are part of a figure.
+
+The embedded broker gives the last batch's first offset for the end of a partition. There, what is written counts as all of it
+when the ends are near the number expected and have not moved for QUIET seconds; the time is that of the last move.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from bench.processes import Broken, Processes
+from bench.usage import Usage
+from tests.services.kafka import Broker
+
+EVERY = 0.05
+QUIET = 3.0
+_BATCH = 20_000  # the most messages that any client here puts into one batch
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time in which a topic grew: `rows` messages in `seconds`, until `end`; and what each process used in it."""
+
+    rows: int
+    seconds: float
+    end: float
+    used: dict[str, Usage]
+
+
+class Observer:
+    """Looks at a topic while processes write to it."""
+
+    def __init__(self, broker: Broker, topic: str, partitions: int) -> None:
+        """`topic` is empty so far."""
+        self._exact = broker.profile == "kafka"
+        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 4})
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        self._request = {TopicPartition(topic, partition): latest for partition in range(partitions)}
+
+    def written(self) -> int:
+        """Return how many messages the topic has, about, on the embedded broker."""
+        return sum(
+            answer.result(30).offset for answer in self._admin.list_offsets(dict(self._request)).values()
+        )
+
+    def watch(
+        self,
+        total: int,
+        processes: Processes,
+        *,
+        timeout: float,
+        start: Callable[[], float | None] | None = None,
+    ) -> Window:
+        """Return the window in which the topic grew to `total` messages.
+
+        With `start`, which gives the time of some event once that has happened, the window begins there, or with the first
+        message if that is later.
+        """
+        deadline = time.monotonic() + timeout
+        first: tuple[float, int, dict[str, Usage]] | None = None
+        last: tuple[float, int, dict[str, Usage]] = (0.0, 0, {})
+        while True:
+            moment, written = time.time(), self.written()
+            if written and (first is None or written != last[1]):
+                last = (moment, written, processes.usage())
+                began = start() if start is not None else 0.0
+                if first is None and began is not None:
+                    first = last
+            enough = written >= (total if self._exact else max(1, total - len(self._request) * _BATCH))
+            quiet = moment - last[0] > QUIET
+            if written >= total or (enough and quiet and not self._exact):
+                break
+            processes.check("results were written")
+            if time.monotonic() > deadline:
+                raise Broken(f"{written:,} of {total:,} messages written after {timeout:.0f} s")
+            time.sleep(max(0.0, moment + EVERY - time.time()))
+        if first is None:
+            raise Broken("everything was written before the clock could start: take more rows")
+        used = {name: now.since(first[2].get(name, now)) for name, now in last[2].items()}
+        seconds = max(last[0] - first[0], EVERY)
+        return Window(total - first[1], round(seconds, 3), last[0], used)

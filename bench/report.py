@@ -1,0 +1,112 @@
+"""RESULTS.md and the chart, from the JSON of measurements and nothing else."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import chart, table
+
+Json = dict[str, Any]
+
+ORDER = ("processor", "capture", "sink", "chain", "latency", "small", "memory", "scaling")
+BROKERS = {"kafka": "Apache Kafka", "embedded": "embedded broker"}
+
+WHAT = {
+    "processor": "Rows on their topic to all results on theirs, offsets committed; one process.",
+    "capture": "CSV on disk to row events acknowledged, ends included, the upload to S3 too; one process.",
+    "sink": "Results on their topic to one CSV on S3, deduplicated, in order, with its receipt; one process.",
+    "chain": "CSV on disk to CSV on S3 with its receipt: producer, processor and sink at once, in three processes.",
+    "latency": "A file of 1,000 rows, from `push` to the answer 200 with its CSV; 50 files, one after the other.",
+    "small": "Files of 100 rows, from disk to published, against one file with all of their rows.",
+    "memory": "Peak of producer and processor, with a file of N and of ten times N rows.",
+    "scaling": "The processor with 1, 2 and 4 workers; broker and workers share the cores.",
+}
+
+NOT_RUN = {
+    "processor": "Not run here: Redpanda Connect (no Python package installs it).",
+    "capture": "Peers: none that can be installed here captures files. Not run here: Redpanda Connect.",
+    "sink": "Peers: none writes one object per file, in order and without duplicates. Not run here: Redpanda Connect.",
+    "chain": "Not run here: Redpanda Connect.",
+}
+
+
+def write(files: Sequence[Path], output: Path, chart_file: Path) -> None:
+    """Read measurements, each file one document or a list; of two of one benchmark and broker the later counts."""
+    documents: dict[tuple[str, str], Json] = {}
+    for file in files:
+        found = json.loads(file.read_text())
+        for document in found if isinstance(found, list) else [found]:
+            key = (document["benchmark"], document["broker"])
+            if key not in documents or documents[key]["date"] <= document["date"]:
+                documents[key] = document
+    brokers = list(BROKERS)
+    ordered = sorted(
+        documents.values(),
+        key=lambda found: (ORDER.index(found["benchmark"]), brokers.index(found["broker"])),
+    )
+    output.write_text(_page(ordered, chart_file.name))
+    chart_file.write_text(chart.draw(ordered))
+
+
+def _page(documents: Sequence[Json], chart_name: str) -> str:
+    parts = [_INTRODUCTION.format(chart=chart_name)]
+    for name in ORDER:
+        mine = [document for document in documents if document["benchmark"] == name]
+        if mine:
+            parts.append(f"## {name}\n\n{WHAT[name]}")
+            parts += [_section(document) for document in mine]
+            if name in NOT_RUN:
+                parts.append(NOT_RUN[name])
+    parts.append(_surroundings(documents))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(document: Json) -> str:
+    times = len(document["repetitions"])
+    text = (
+        f"**{BROKERS[document['broker']]}**, {document['rows']:,} rows, "
+        f"{times} repetition{'s' if times > 1 else ''}, {document['date'][:10]}\n\n"
+        + table.markdown(table.figures(document))
+    )
+    if len(verdicts := table.verdicts(document)) > 1:
+        text += "\n\n" + table.markdown(verdicts)
+    return text
+
+
+def _surroundings(documents: Sequence[Json]) -> str:
+    lines = ["## Machine, versions, commands", ""]
+    seen = set()
+    for document in documents:
+        machine, versions = document["machine"], document["versions"]
+        where = (
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['kernel']}",
+            ", ".join(f"{name} {value}" for name, value in versions.items()),
+        )
+        if where not in seen:
+            seen.add(where)
+            lines += [f"- {where[0]}", f"- {where[1]}"]
+    commands = sorted({document["command"] for document in documents})
+    return "\n".join([*lines, "", "```", *commands, "```"])
+
+
+_INTRODUCTION = """# Measurements
+
+Written by `python -m bench report` from the JSON of measurements; nothing in here is written by hand.
+
+![rows per second: ours, the ceiling and peers]({chart})
+
+- *Ceiling*: the Kafka client with no work between, same broker, same client settings, in the same run; for the chain all three
+  clients at once.
+- Participants take turns (ours, ceiling, peers, ours, …). Figures are medians, with the least and the most in parentheses.
+- Every row of what was produced was compared with what DuckDB computes from the same CSV; a run with a wrong or missing row
+  gives no figure.
+- Process starts, imports and joining the consumer group are not part of any figure. For `processor` the clock is the broker's:
+  how far the results topic is, asked from outside, the same for ours, the ceiling and peers. CPU seconds are those within the
+  measured time (of peers that end by themselves: of their work); the peak is of the process's whole life.
+- Rows: order_id, customer, quantity, price, discount, ts; about 53 bytes as CSV, 120 as JSON. Calculation:
+  `total = quantity * price` (DECIMAL), `net = quantity * price * (1 - discount)` (DOUBLE).
+- "ours is" says how many times a participant's rows/s ours are.
+
+To reproduce: `make bench` for a moderate set, or the commands at the end of this page. Take the ratios,
+not the absolute numbers."""

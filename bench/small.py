@@ -1,0 +1,131 @@
+"""small: many files of 100 rows, from disk to published results, against one file with all of their rows.
+
+`ours` is one `push` of all files: the clock starts when it is called. `watch` has the files in the bucket before it starts; its
+clock starts with the first file that it takes on. Both end when the sink says that the last job is published; every CSV is
+compared with the oracle's, byte by byte. `--rows` are those of all files together.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench import chain
+from bench.context import Context
+from bench.data import Oracle
+from bench.measured import Measured, Participant
+from bench.place import Place
+from bench.processes import Broken
+from bench.usage import Usage
+from pipeline.jobs import Receipt
+
+ROWS = 100
+
+
+@contextmanager
+def participants(context: Context) -> Iterator[dict[str, Participant]]:
+    """Ours by `push`, by `watch`, and the chain with one file."""
+    yield {
+        "ours": partial(_push, context),
+        "ours by watch": partial(_watch, context),
+        "one file": partial(chain.ours, context),
+    }
+
+
+def _push(context: Context) -> Measured:
+    with context.services.place() as here:
+        files = _files(here, context.oracle())
+        _start(here)
+        before = here.processes.usage()
+        here.start("push", "-m", "bench.programs.push", str(files))
+        said = here.processes.said("push", "done", timeout=_timeout(context))
+        end = _published(context, here)
+        used = {
+            name: now.since(before[name]) for name, now in here.processes.usage().items() if name in before
+        }
+        used = {"push": Usage(said["cpu_s"], said["peak_mb"]), **used}
+        return _measured(context, here, end - said["start"], used)
+
+
+def _watch(context: Context) -> Measured:
+    with context.services.place() as here:
+        _upload(here, _files(here, context.oracle()))
+        _start(here)
+        before = here.processes.usage()
+        here.start("watch", "-m", "producer", "watch")
+        start = here.processes.said("watch", WATCHING)["when"]
+        end = _published(context, here)
+        used = {
+            name: now.since(before.get(name, Usage(0, 0))) for name, now in here.processes.usage().items()
+        }
+        return _measured(context, here, end - start, used)
+
+
+def _start(here: Place) -> None:
+    here.start("processor", "-m", "processor")
+    here.start("sink", "-m", "sink", "store")
+    for name in ("processor", "sink"):
+        here.processes.said(name, "partitions assigned")
+
+
+def _files(here: Place, oracle: Oracle) -> Path:
+    """Cut the file into small ones, each with the header."""
+    header, *lines = oracle.path.read_bytes().splitlines(keepends=True)
+    folder = here.folder / "small"
+    folder.mkdir()
+    for number, first in enumerate(range(0, len(lines), ROWS)):
+        (folder / f"orders-{number:05}.csv").write_bytes(header + b"".join(lines[first : first + ROWS]))
+    return folder
+
+
+def _upload(here: Place, files: Path) -> None:
+    client = here.s3.client()
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda path: client.upload_file(str(path), here.s3.uploads, path.name),
+                sorted(files.iterdir()),
+            )
+        )
+
+
+def _published(context: Context, here: Place) -> float:
+    """Return when the last job was published."""
+    count = -(-context.rows // ROWS)
+    when: float = here.processes.said("sink", "job published", count, timeout=_timeout(context))["when"]
+    return when
+
+
+def _measured(context: Context, here: Place, seconds: float, used: dict[str, Usage]) -> Measured:
+    _check(here, context.oracle())
+    files = -(-context.rows // ROWS)
+    figures = {"rows_per_s": context.rows / seconds, "files_per_s": files / seconds, "seconds": seconds}
+    return Measured(figures, used, {"checked": True, "files": files})
+
+
+def _check(here: Place, oracle: Oracle) -> None:
+    header, *lines = oracle.csv.splitlines(keepends=True)
+    client = here.s3.client()
+
+    def get(key: str) -> bytes:
+        content: bytes = client.get_object(Bucket=here.s3.results, Key=key)["Body"].read()
+        return content
+
+    def one(number: int) -> None:
+        name = f"orders-{number:05}.csv"
+        wanted = header + b"".join(lines[number * ROWS : (number + 1) * ROWS])
+        receipt = Receipt.load(get(f"_millstream/receipts/{name}.json"))
+        if receipt.output is None or not receipt.balances or get(receipt.output.key) != wanted:
+            raise Broken(f"the CSV of {name} is unlike the oracle's")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one, range(-(-len(lines) // ROWS))))
+
+
+def _timeout(context: Context) -> float:
+    """Return the seconds after which the files will never be done: 5 a second, and two minutes."""
+    return 120 + context.rows / ROWS / 5
+
+
+WATCHING = "watching"
