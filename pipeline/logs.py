@@ -20,7 +20,13 @@ def configure(settings: Settings, stage: str) -> None:
             colors=sys.stderr.isatty(), pad_event_to=30, exception_formatter=structlog.dev.plain_traceback
         )
     )
+
+    def stamped(_: Any, __: str, event: Any) -> Any:
+        event.setdefault("stage", stage)  # not as a context variable: threads don't inherit those
+        return event
+
     shared: list[Any] = [
+        stamped,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
@@ -31,7 +37,6 @@ def configure(settings: Settings, stage: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(stage=stage)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

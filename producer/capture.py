@@ -10,7 +10,7 @@ Whatever is repeated after a crash does the same once more: keys, partitions and
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from pipeline import layout, records
@@ -34,7 +34,8 @@ class Capture:
 
     `file` is the spooled upload where it is at hand; `fresh` says that nobody can have claimed the job yet.
     `from_start` sends all rows once more, also of a job that was captured, because the broker may have
-    forgotten them. `check` is called after each block, and may raise, to stop.
+    forgotten them. `check` is called after each block, and may raise, to stop. `ours` says afterwards that it was
+    captured here.
     """
 
     stage: Stage
@@ -43,6 +44,7 @@ class Capture:
     fresh: bool = False
     from_start: bool = False
     check: Callable[[], None] = lambda: None
+    ours: bool = field(default=False, init=False)
     observer: Observer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,9 @@ class Capture:
         if held is None:
             return None
         try:
-            return _capture(self, held, sender, progress)
+            captured = _capture(self, held, sender, progress)
+            self.ours = True
+            return captured
         except InputError as error:
             return fail(self.stage.results, self.job, str(error))
         except NotFound:
@@ -100,7 +104,10 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
             work.check()
             progress.captured(job.name, position.rows, events.end / file.text_bytes)
 
-        blocks = read(file.path, job.dialect, job.columns, block=job.block, from_block=start.blocks)
+        reading = read(file.path, job.dialect, job.columns, block=job.block, from_block=start.blocks)
+        blocks = contents.enter_context(
+            closing(reading)
+        )  # its thread and its file end here, whatever happens
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
         reached = publish_rows(job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance)

@@ -155,7 +155,7 @@ class Intake:
         elif isinstance(outcome, End):
             metrics.FILES.labels("capture", outcome.state).inc()
             log.info(outcome.state, name=job.name, generation=job.generation, reason=outcome.reason)
-        else:
+        elif work.ours:
             _say_captured(work, outcome)
 
 

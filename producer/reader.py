@@ -68,7 +68,7 @@ def read(
     *,
     block: int = BLOCK,
     from_block: int = 0,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """Yield the file's blocks from `from_block` on: `block` rows each, the last one maybe fewer.
 
     `path` is a spooled file: UTF-8, not compressed. Raises InputError where the file can't be read to its end
