@@ -88,7 +88,10 @@ class ObjectStore(Protocol):
         if_none_match: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
-        """Copy an object on the server; the conditions are those of `put`, on the target."""
+        """Copy an object on the server; the conditions are those of `put`, on the target.
+
+        Of copies at the same moment more than one may be told that it won: who copies reads back.
+        """
         ...
 
     def delete(self, key: str) -> None:

@@ -199,11 +199,15 @@ class BatchConsumer(base.Consumer):
         )
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Hand runs to the conductor, one after the other; Faust's fetcher runs this."""
-        while not (self.should_stop or fetcher.should_stop):
-            async for tp, message in self.getmany(timeout=1.0):
-                self._delivered[tp].append(message.offset)
-                await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        """Hand runs to the conductor, one after the other; Faust's fetcher runs this, and cancels it where the app stops."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                async for tp, message in self.getmany(timeout=1.0):
+                    self._delivered[tp].append(message.offset)
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        except asyncio.CancelledError:
+            if not (self.app.should_stop or fetcher.should_stop):
+                raise
 
     # ---- the account
 

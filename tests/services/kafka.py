@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class Broker:
 
     bootstrap: str
     profile: Literal["embedded", "kafka"]
+    restart: Callable[[], None] | None = None
+    """Kill it and start it again on the same port and data; None where that isn't possible."""
 
 
 @contextmanager
@@ -92,7 +95,14 @@ def _in_container() -> Iterator[Broker]:
     container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(120))
     try:
         container.start()
-        yield Broker(f"127.0.0.1:{port}", "kafka")
+
+        def restart() -> None:
+            inside = container.get_wrapped_container()
+            inside.kill()
+            inside.start()
+            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), 60)
+
+        yield Broker(f"127.0.0.1:{port}", "kafka", restart)
     finally:
         container.stop()
 
@@ -186,3 +196,11 @@ _POM = f"""<project>
   </dependencies>
 </project>
 """
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s"
+        time.sleep(0.1)

@@ -1,0 +1,90 @@
+"""The worker and the sink through what groups and brokers do, each time with every row checked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.integration.stack import Stack, stack
+from tests.integration.test_chain import FLIGHTS, orders, push
+from tests.services import kafka
+from tests.services.kafka import Broker, wait_until
+from tests.services.s3 import S3
+
+ROWS = 40_000
+
+
+@pytest.fixture
+def chain(tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator[Stack]:
+    """A worker, a sink and a reader."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as running:
+        running.logged("process", "partitions assigned")
+        running.logged("sink", "partitions assigned")
+        yield running
+
+
+def stream(chain: Stack, *names: str) -> None:
+    """Push files without waiting for their results."""
+    source, _ = orders(range(ROWS), bad=1000)
+    for name in names:
+        (chain.folder / name).write_text(source)
+        push(chain, name)
+
+
+def assert_right(chain: Stack, *names: str) -> None:
+    _, result = orders(range(ROWS), bad=1000)
+    for name in names:
+        assert chain.get(f"/results/{name}", wait="90").text == result, chain.logs()
+        receipt = chain.get(f"/receipts/{name}").json()
+        assert (receipt["rows"], receipt["results"]) == (ROWS, ROWS - ROWS // 1000)
+
+
+def test_three_workers_shut_down_one_after_the_other_lose_no_row(chain: Stack) -> None:
+    """As a deployment rolls: each leaves with work in hand, and the last is a new one."""
+    chain.start("process-2", "process-3")
+    chain.logged("process-2", "partitions assigned")
+    chain.logged("process-3", "partitions assigned")
+    for number, (old, new) in enumerate((("process", "process-4"), ("process-2", None), ("process-3", None))):
+        stream(chain, f"orders-{number}.csv")
+        if new:
+            chain.start(new)
+            chain.logged(new, "partitions assigned")
+        assert chain.stop(old) == 0
+    assert_right(chain, *(f"orders-{number}.csv" for number in range(3)))
+
+
+def test_topics_made_anew_under_live_stages_are_read_from_their_start(
+    chain: Stack, broker: Broker, topic_prefix: str
+) -> None:
+    """Offsets begin at 0 again; neither the worker nor the sink drops what is below where it was."""
+    stream(chain, "before.csv")
+    assert_right(chain, "before.csv")
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    names = [f"{topic_prefix}.rows", f"{topic_prefix}.results"]
+    for deleted in admin.delete_topics(names).values():
+        deleted.result(30)
+    wait_until(lambda: not set(names) & admin.list_topics(timeout=10).topics.keys(), 30)
+    for created in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
+        created.result(30)
+    stream(chain, "after.csv")
+    assert_right(chain, "after.csv")
+
+
+def test_a_broker_that_is_killed_and_comes_back_with_its_data_costs_no_row(
+    tmp_path: Path, s3: S3, topic_prefix: str
+) -> None:
+    """Worker and sink wait for it; nothing has to be restarted."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    with (
+        kafka.apache_kafka(tmp_path) as broker,
+        stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain,
+    ):
+        if broker.restart is None:
+            pytest.skip("this broker can't be restarted: no Docker engine answers")
+        chain.logged("process", "partitions assigned")
+        stream(chain, "one.csv")
+        broker.restart()
+        stream(chain, "two.csv")
+        assert_right(chain, "one.csv", "two.csv")
