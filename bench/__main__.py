@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from bench import report, table
 from bench.context import Context
 from bench.measured import document, repeat
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
         except NotHere as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
-        except (Broken, MillstreamError) as error:
+        except (Broken, MillstreamError, KafkaException) as error:
             print(f"bench: {name} failed: {error}", file=sys.stderr)
             failed = True
             continue

@@ -99,7 +99,7 @@ class Services:
         self.s3 = s3
         self.folder = folder
         self._count = itertools.count()
-        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 4})
+        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
 
     @contextmanager
     def place(self) -> Iterator[Place]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from bench.processes import Broken, Processes
@@ -21,6 +21,7 @@ from tests.services.kafka import Broker
 
 EVERY = 0.05
 QUIET = 3.0
+PATIENCE = 30.0
 _BATCH = 20_000  # the most messages that any client here puts into one batch
 
 
@@ -40,15 +41,22 @@ class Observer:
     def __init__(self, broker: Broker, topic: str, partitions: int) -> None:
         """`topic` is empty so far."""
         self._exact = broker.profile == "kafka"
-        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 4})
+        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
         latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         self._request = {TopicPartition(topic, partition): latest for partition in range(partitions)}
 
     def written(self) -> int:
         """Return how many messages the topic has, about, on the embedded broker."""
-        return sum(
-            answer.result(30).offset for answer in self._admin.list_offsets(dict(self._request)).values()
-        )
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            answers = self._admin.list_offsets(dict(self._request)).values()
+            try:
+                return sum(answer.result(PATIENCE).offset for answer in answers)
+            except KafkaException as error:
+                # A topic made just now has no leader for a moment.
+                if time.monotonic() > deadline:
+                    raise Broken(f"asking the broker for the ends of a topic: {error}") from None
+                time.sleep(EVERY)
 
     def watch(
         self,
