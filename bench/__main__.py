@@ -8,6 +8,7 @@ python -m bench report bench/results/*.json      writes bench/RESULTS.md and ben
 
 import argparse
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +26,8 @@ from pipeline.errors import MillstreamError
 
 BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "scaling", "memory")
 DEFAULT_ROWS = 200_000
-SMALL_ROWS = 200_000  # 2,000 files of 100
+DEFAULT_SMALL_ROWS = 20_000
+MOST_SMALL_ROWS = 200_000  # 2,000 files of 100
 
 
 def main(arguments: list[str]) -> int:
@@ -43,12 +45,10 @@ def main(arguments: list[str]) -> int:
         names = ", ".join([*BENCHMARKS, "all", "report"])
         print(f"bench: there is no {', '.join(sorted(unknown))}; there are {names}", file=sys.stderr)
         return 2
-    names: list[str] = given.names or list(BENCHMARKS[:-1])
-    if "all" in names:
-        names = list(BENCHMARKS)
+    chosen = list(BENCHMARKS) if "all" in given.names else given.names or list(BENCHMARKS[:-1])
     documents: list[dict[str, Any]] = []
     failed = False
-    for name in names:
+    for name in chosen:
         try:
             found = measure(name, given.broker, _rows(name, given.rows), given.repeat, given.peers, arguments)
         except NotHere as error:
@@ -62,7 +62,8 @@ def main(arguments: list[str]) -> int:
         if given.json:
             # After each: hours of measuring aren't lost to what fails last.
             given.json.parent.mkdir(parents=True, exist_ok=True)
-            given.json.write_text(json.dumps(documents, indent=1, ensure_ascii=False) + "\n")
+            written = documents if len(chosen) > 1 else found
+            given.json.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")
     return int(failed)
 
 
@@ -71,12 +72,13 @@ def measure(
 ) -> dict[str, Any]:
     """Run one benchmark on services of its own, print its table, return its document."""
     _tell(f"== {name}, {broker}, {rows:,} rows")
+    load = os.getloadavg()[0]
     with services(broker) as running:
         context = Context(running, rows, peers, _tell)
         running.warm_up()
         with import_module(f"bench.{name}").participants(context) as participants:
             repetitions = repeat(participants, times, _tell)
-    found = document(name, broker, rows, repetitions, arguments)
+    found = document(name, broker, rows, repetitions, arguments, load)
     print(table.plain(table.figures(found)))
     if len(verdicts := table.verdicts(found)) > 1:
         print(table.plain(verdicts).replace("*", ""))
@@ -114,9 +116,10 @@ def _peers(text: str) -> frozenset[str]:
 
 
 def _rows(name: str, given: int | None) -> int:
-    """Return the rows of a benchmark: `small` has 2,000 files of 100 however large the others' file is."""
-    rows = given or DEFAULT_ROWS
-    return min(rows, SMALL_ROWS) if name == "small" else rows
+    """Return the rows of a benchmark: `small` has 2,000 files of 100 at most, and 200 where nothing is said."""
+    if name == "small":
+        return min(given, MOST_SMALL_ROWS) if given else DEFAULT_SMALL_ROWS
+    return given or DEFAULT_ROWS
 
 
 def _tell(text: str) -> None:

@@ -33,7 +33,8 @@ def participants(context: Context) -> Iterator[dict[str, Participant]]:
             figures = {
                 "rows_per_s": context.rows / seconds,
                 "seconds": seconds,
-                "events_rows_per_s": window.rows / window.seconds,
+                "rows_counted": context.rows,
+                "events_rows_per_s": window.rows_per_s,
             }
             return Measured(
                 figures, {"push": Usage(said["cpu_s"], said["peak_mb"])}, {"checked": True, "twice": twice}
@@ -47,7 +48,7 @@ def participants(context: Context) -> Iterator[dict[str, Participant]]:
             twice = check.rows_topic(here.settings, topic, oracle)
             seconds = said["end"] - said["start"]
             used = {"produce": Usage(said["cpu_s"], said["peak_mb"])}
-            figures = {"rows_per_s": context.rows / seconds, "seconds": seconds}
+            figures = {"rows_per_s": context.rows / seconds, "seconds": seconds, "rows_counted": context.rows}
             return Measured(figures, used, {"checked": True, "twice": twice})
 
     yield {"ours": ours, "ceiling": ceiling}

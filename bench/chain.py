@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bench import check
+from bench import check, usage
 from bench.context import NAME, Context
 from bench.measured import Measured, Participant
 from bench.usage import Usage
@@ -38,8 +38,7 @@ def ours(context: Context) -> Measured:
         after = here.processes.usage()
         said = here.processes.said("push", "done")
         check.output(here, NAME, oracle, context.rows)
-        used = {name: after[name].since(before[name]) for name in ("processor", "sink")}
-        used = {"push": Usage(said["cpu_s"], said["peak_mb"]), **used}
+        used = {"push": Usage(said["cpu_s"], said["peak_mb"]), **usage.between(before, after)}
         return _measured(context.rows, end - said["start"], used)
 
 
@@ -60,4 +59,5 @@ def bare(context: Context) -> Measured:
 
 
 def _measured(rows: int, seconds: float, used: dict[str, Usage]) -> Measured:
-    return Measured({"rows_per_s": rows / seconds, "seconds": seconds}, used, {"checked": True})
+    figures = {"rows_per_s": rows / seconds, "seconds": seconds, "rows_counted": rows}
+    return Measured(figures, used, {"checked": True})

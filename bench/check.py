@@ -56,13 +56,6 @@ def results_topic(settings: Settings, topic: str, oracle: Oracle, *, exact: bool
     return count.close()
 
 
-def counted(settings: Settings, topic: str, rows: int) -> None:
-    """Compare the number of messages, for the ceilings."""
-    found = sum(len(keys) for keys, _ in messages(settings, topic))
-    if found != rows:
-        raise Broken(f"{topic} has {found:,} messages, not {rows:,}")
-
-
 def output(here: Place, name: str, oracle: Oracle, rows: int) -> None:
     """Compare a published CSV byte by byte, and its receipt's count."""
     with_s3 = here.s3.client()

@@ -13,6 +13,7 @@ from functools import partial
 
 import httpx
 
+from bench import usage
 from bench.context import Context
 from bench.data import Oracle, write_csv
 from bench.measured import Measured, Participant
@@ -49,7 +50,7 @@ def _ours(context: Context) -> Measured:
             _one(here, client, 0)
             before = here.processes.usage()
             seconds = [_one(here, client, number) for number in range(1, FILES + 1)]
-            used = {name: now.since(before[name]) for name, now in here.processes.usage().items()}
+            used = usage.between(before, here.processes.usage())
         cuts = statistics.quantiles(seconds, n=100, method="inclusive")
         figures = {"p50_s": cuts[49], "p99_s": cuts[98], "max_s": max(seconds)}
         return Measured(figures, used, {"checked": True, "files": FILES, "rows_per_file": ROWS})

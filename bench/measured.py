@@ -14,6 +14,7 @@ from typing import Any
 
 import confluent_kafka
 
+from bench import usage
 from bench.processes import Broken
 from bench.usage import Usage
 from tests.services.kafka import KAFKA_VERSION
@@ -30,9 +31,13 @@ class Measured:
     notes: Json = field(default_factory=dict)
 
     def dump(self) -> Json:
-        """Return it for JSON."""
+        """Return it for JSON; with the rows that were counted goes the CPU that a million of them costs, servers left out."""
+        figures = dict(self.figures)
+        if rows := figures.get("rows_counted"):
+            own = sum(used.cpu_s for name, used in self.processes.items() if name not in usage.SERVERS)
+            figures["cpu_s_per_million"] = own / rows * 1e6
         return {
-            **{name: round(value, 4) for name, value in self.figures.items()},
+            **{name: round(value, 4) for name, value in figures.items()},
             "processes": {name: used.dump() for name, used in self.processes.items()},
             **self.notes,
         }
@@ -82,15 +87,19 @@ def median(repetitions: list[Json]) -> Json:
 
 
 def _summary(runs: list[Json]) -> Json:
-    numbers = [key for key, value in runs[0].items() if isinstance(value, int | float) and value is not True]
-    entry: Json = {key: _spread([run[key] for run in runs]) for key in numbers}
+    """Return one participant's medians; what is true has to be so in every run."""
+    entry: Json = {}
+    for key, value in runs[0].items():
+        if isinstance(value, bool):
+            entry[key] = all(run[key] for run in runs)
+        elif isinstance(value, int | float):
+            entry[key] = _spread([run[key] for run in runs])
     entry["processes"] = {
         process: {
             key: _spread([run["processes"][process][key] for run in runs]) for key in ("cpu_s", "peak_mb")
         }
         for process in runs[0]["processes"]
     }
-    entry |= {key: value for key, value in runs[0].items() if key not in entry}
     return entry
 
 
@@ -98,14 +107,16 @@ def _spread(values: list[float]) -> Json:
     return {"median": round(statistics.median(values), 4), "min": min(values), "max": max(values)}
 
 
-def document(benchmark: str, broker: str, rows: int, repetitions: list[Json], arguments: list[str]) -> Json:
+def document(
+    benchmark: str, broker: str, rows: int, repetitions: list[Json], arguments: list[str], load: float
+) -> Json:
     """Return what is written to a file about one benchmark."""
     return {
         "benchmark": benchmark,
         "broker": broker,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m bench", *arguments]),
-        "machine": machine(),
+        "machine": machine() | {"load_before": round(load, 2)},
         "versions": versions(broker),
         "rows": rows,
         "repetitions": repetitions,
@@ -128,7 +139,6 @@ def machine() -> Json:
         "cores": os.cpu_count(),
         "memory_gb": round(memory, 1),
         "kernel": f"{platform.system()} {platform.release()}",
-        "load_before": round(os.getloadavg()[0], 2),
     }
 
 

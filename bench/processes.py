@@ -24,7 +24,8 @@ class Processes:
     """Running processes by name. Each writes JSON lines, stages as their log and programs as their answer, to one file."""
 
     def __init__(self) -> None:
-        """Nothing runs yet."""
+        """Nothing runs yet but the servers."""
+        self._servers = usage.servers()
         self._running: dict[str, tuple[Command, Process]] = {}
         self._read: dict[str, tuple[int, list[dict[str, Any]]]] = {}
 
@@ -62,8 +63,9 @@ class Processes:
                 raise Broken(f"{name} ended with {process.returncode} while {doing}\n{self._tail(name)}")
 
     def usage(self) -> dict[str, Usage]:
-        """Return what each process has used so far."""
-        return {name: usage.of(process.pid) for name, (_, process) in self._running.items()}
+        """Return what each process has used so far, the servers included where they can be seen."""
+        pids = {name: process.pid for name, (_, process) in self._running.items()} | self._servers
+        return {name: usage.of(pid) for name, pid in pids.items()}
 
     def stop(self, *names: str) -> None:
         """End processes as a supervisor does."""

@@ -125,10 +125,10 @@ def _peer(context: Context, peer: Peer, source: str, oracle: Oracle, rows: int) 
 
 def _measured(rows: int, window: Window, *, committed: bool, twice: int) -> Measured:
     figures = {
-        "rows_per_s": window.rows / window.seconds,
+        "rows_per_s": window.rows_per_s,
         "seconds": window.seconds,
         "rows_given": rows,
-        "rows_in_window": window.rows,
+        "rows_counted": window.rows,
     }
     return Measured(figures, window.used, {"checked": True, "committed": committed, "twice": twice})
 

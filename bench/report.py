@@ -66,8 +66,8 @@ def _section(document: Json) -> str:
     times = len(document["repetitions"])
     text = (
         f"**{BROKERS[document['broker']]}**, {document['rows']:,} rows, "
-        f"{times} repetition{'s' if times > 1 else ''}, {document['date'][:10]}\n\n"
-        + table.markdown(table.figures(document))
+        f"{times} repetition{'s' if times > 1 else ''}, {document['date'][:10]}, "
+        f"load before {document['machine']['load_before']}\n\n" + table.markdown(table.figures(document))
     )
     if len(verdicts := table.verdicts(document)) > 1:
         text += "\n\n" + table.markdown(verdicts)

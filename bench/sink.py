@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench import check
+from bench import check, usage
 from bench.context import NAME, Context
 from bench.measured import Measured, Participant
 from bench.place import Place
@@ -30,11 +30,11 @@ def participants(context: Context) -> Iterator[dict[str, Participant]]:
                 _compute(context, here)
                 here.start("sink", "-m", "sink", "store")
                 start = here.processes.said("sink", "partitions assigned")["when"]
-                before = here.processes.usage()["sink"]
+                before = here.processes.usage()
                 end = here.processes.said("sink", "job published", timeout=context.timeout())["when"]
-                used = here.processes.usage()["sink"].since(before)
+                used = usage.between(before, here.processes.usage())
                 check.output(here, NAME, context.oracle(), context.rows)
-                return _measured(context.rows, end - start, {"sink": used})
+                return _measured(context.rows, end - start, used)
 
         def ceiling() -> Measured:
             with context.services.place() as here:
@@ -59,4 +59,5 @@ def _compute(context: Context, here: Place) -> int:
 
 
 def _measured(rows: int, seconds: float, used: dict[str, Usage]) -> Measured:
-    return Measured({"rows_per_s": rows / seconds, "seconds": seconds}, used, {"checked": True})
+    figures = {"rows_per_s": rows / seconds, "seconds": seconds, "rows_counted": rows}
+    return Measured(figures, used, {"checked": True})

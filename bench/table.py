@@ -13,6 +13,7 @@ HEADINGS = {
     "p99_s": "p99 s",
     "max_s": "slowest s",
     "files_per_s": "files/s",
+    "cpu_s_per_million": "CPU s per 1M rows",
     "push_mb": "producer MB",
     "processor_mb": "processor MB",
 }
@@ -73,7 +74,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def _spread(value: Json | None, name: str) -> str:
     if value is None:
         return ""
-    digits = 2 if name.endswith("_s") and "per" not in name else 0
+    digits = 1 if name == "cpu_s_per_million" else 2 if name in {"p50_s", "p99_s", "max_s"} else 0
     text = f"{value['median']:,.{digits}f}"
     if value["min"] != value["max"]:
         text += f" ({value['min']:,.{digits}f}–{value['max']:,.{digits}f})"

@@ -29,6 +29,8 @@ class Usage:
 
 NOTHING = Usage(0.0, 0.0)
 
+SERVERS = ("broker", "s3")
+
 
 def of(pid: int) -> Usage:
     """Return what a process has used so far; NOTHING where it is gone, or where there is no /proc."""
@@ -46,17 +48,22 @@ def of_self() -> Usage:
     return Usage(time.process_time(), of(os.getpid()).peak_mb)
 
 
-def children() -> dict[str, int]:
-    """Return the servers among this process's children, by name: broker, s3."""
+def between(before: dict[str, Usage], after: dict[str, Usage]) -> dict[str, Usage]:
+    """Return what each process that was there before has used since."""
+    return {name: used.since(before[name]) for name, used in after.items() if name in before}
+
+
+def servers() -> dict[str, int]:
+    """Return the process ids of the broker and the S3 server, where they are children of this process."""
     found = {}
     for task in Path("/proc/self/task").glob("*/children"):
         for pid in task.read_text().split():
             try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-            except OSError:
+                program, _, arguments = Path(f"/proc/{pid}/cmdline").read_text().partition("\0")
+            except (OSError, UnicodeDecodeError):
                 continue
-            if "kafka.Kafka" in command or "tansu" in command.partition("\0")[0]:
+            if "tansu" in program or "kafka.Kafka" in arguments:
                 found["broker"] = int(pid)
-            elif command.partition("\0")[0].endswith("weed"):
+            elif program.endswith("weed"):
                 found["s3"] = int(pid)
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import chain, check, processor, report
+from bench import chain, check, processor, progress, report
 from bench.context import Context
 from bench.data import Oracle, write_csv
 from bench.floors import Floor
@@ -16,19 +16,22 @@ from bench.usage import Usage
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
-ROWS = 3_000
+ROWS = 50_000
 
 
 @pytest.fixture
-def context(tmp_path: Path, embedded_kafka: Broker, s3_server: S3) -> Context:
+def context(
+    tmp_path: Path, embedded_kafka: Broker, s3_server: S3, monkeypatch: pytest.MonkeyPatch
+) -> Context:
+    monkeypatch.setattr(progress, "QUIET", 1.0)
     return Context(Services(embedded_kafka, s3_server, tmp_path), ROWS, frozenset(), lambda _: None)
 
 
 def test_the_chain_and_its_ceiling_are_measured_and_reported(context: Context, tmp_path: Path) -> None:
     with chain.participants(context) as participants:
-        found = document("chain", "embedded", ROWS, repeat(participants, 1, lambda _: None), ["chain"])
+        found = document("chain", "embedded", ROWS, repeat(participants, 1, lambda _: None), ["chain"], 0.1)
     assert found["median"]["ours"]["rows_per_s"]["median"] > 0
-    assert found["median"]["ours"]["processes"].keys() == {"push", "processor", "sink"}
+    assert found["median"]["ours"]["processes"].keys() == {"push", "processor", "sink", "broker", "s3"}
     (tmp_path / "chain.json").write_text(json.dumps([found]))
     report.write([tmp_path / "chain.json"], tmp_path / "RESULTS.md", tmp_path / "chart.svg")
     text = (tmp_path / "RESULTS.md").read_text()
