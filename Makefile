@@ -14,7 +14,7 @@ help:
 	@echo "make up      the same services, until Ctrl-C (reader on http://127.0.0.1:8080)"
 	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker fails what would be skipped"
 	@echo "make lint    ruff and mypy only;  make format: let ruff rewrite"
-	@echo "make bench   measurements"
+	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --broker kafka' chooses"
 	@echo "make lock    write constraints.txt anew from pyproject.toml"
 	@echo "make clean   remove what was built, .venv included; .millstream/ (your data) stays"
 
@@ -37,7 +37,7 @@ format: $(INSTALLED_DEV)
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(INSTALLED_DEV)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 # The versions that pip chooses today for everything, in an environment of their own, written down for everybody.
 lock:
