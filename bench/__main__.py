@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from bench import report, table
+from bench import latency, report, table
 from bench.context import Context
 from bench.measured import document, repeat
 from bench.place import NotHere, services
@@ -26,6 +26,7 @@ from pipeline.errors import MillstreamError
 
 BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "scaling", "memory")
 DEFAULT_ROWS = 200_000
+BUSY = 1.0
 DEFAULT_SMALL_ROWS = 20_000
 MOST_SMALL_ROWS = 200_000  # 2,000 files of 100
 
@@ -73,6 +74,8 @@ def measure(
     """Run one benchmark on services of its own, print its table, return its document."""
     _tell(f"== {name}, {broker}, {rows:,} rows")
     load = os.getloadavg()[0]
+    if load > BUSY:
+        _tell(f"the load is {load:.1f}: something else runs here, and the figures will be poor")
     with services(broker) as running:
         context = Context(running, rows, peers, _tell)
         running.warm_up()
@@ -119,7 +122,7 @@ def _rows(name: str, given: int | None) -> int:
     """Return the rows of a benchmark: `small` has 2,000 files of 100 at most, and 200 where nothing is said."""
     if name == "small":
         return min(given, MOST_SMALL_ROWS) if given else DEFAULT_SMALL_ROWS
-    return given or DEFAULT_ROWS
+    return latency.ROWS if name == "latency" else given or DEFAULT_ROWS
 
 
 def _tell(text: str) -> None:

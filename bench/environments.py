@@ -14,6 +14,12 @@ PEERS = Path(__file__).with_name("peers")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "millstream" / "bench"
 
 
+def wanted() -> str:
+    """Return the libraries of all peers with their versions."""
+    lines = {line for file in PEERS.glob("*.txt") for line in file.read_text().split()}
+    return ", ".join(sorted(line.replace("==", " ") for line in lines))
+
+
 def python(requirements: str) -> str:
     """Return the interpreter of the environment that `peers/<requirements>.txt` describes, made where it is missing.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import confluent_kafka
 
-from bench import usage
+from bench import environments, usage
 from bench.processes import Broken
 from bench.usage import Usage
 from tests.services.kafka import KAFKA_VERSION
@@ -150,6 +150,7 @@ def versions(broker: str) -> Json:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    found["peers"] = environments.wanted()
     found["librdkafka"] = confluent_kafka.libversion()[0]
     found["broker"] = (
         f"Apache Kafka {KAFKA_VERSION}"

@@ -7,13 +7,15 @@ import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench import usage
 from bench.data import CONFIGURATION, write_csv
 from bench.processes import Processes
 from millstream.process import Command
@@ -44,7 +46,7 @@ class Place:
     s3: S3
     prefix: str
     folder: Path
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes
 
     @property
     def settings(self) -> Settings:
@@ -99,6 +101,7 @@ class Services:
         self.s3 = s3
         self.folder = folder
         self._count = itertools.count()
+        self._servers = usage.servers(broker.bootstrap)
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
 
     @contextmanager
@@ -109,7 +112,7 @@ class Services:
             folder = self.folder / f"run-{next(self._count)}"
             folder.mkdir()
             (folder / "millstream.toml").write_text(CONFIGURATION)
-            here = Place(self.broker, buckets, prefix, folder)
+            here = Place(self.broker, buckets, prefix, folder, Processes(self._servers))
             kafka.ensure_topics(here.settings)
             _use(buckets)
             try:
@@ -144,7 +147,8 @@ class Services:
     def remove(self, topics: Sequence[str]) -> None:
         """Remove topics: the embedded broker keeps them in memory."""
         for answer in self._admin.delete_topics(list(topics)).values():
-            answer.result(30)
+            with suppress(KafkaException):  # gone already, or the broker is
+                answer.result(30)
 
 
 def _use(buckets: S3) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ class Broken(Exception):
 class Processes:
     """Running processes by name. Each writes JSON lines, stages as their log and programs as their answer, to one file."""
 
-    def __init__(self) -> None:
-        """Nothing runs yet but the servers."""
-        self._servers = usage.servers()
+    def __init__(self, servers: Mapping[str, int]) -> None:
+        """Nothing runs yet but the servers, whose process ids these are."""
+        self._servers = dict(servers)
         self._running: dict[str, tuple[Command, Process]] = {}
         self._read: dict[str, tuple[int, list[dict[str, Any]]]] = {}
 

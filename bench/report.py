@@ -75,20 +75,29 @@ def _section(document: Json) -> str:
 
 
 def _surroundings(documents: Sequence[Json]) -> str:
+    """Tell machine, versions and commands, each thing once."""
+    machines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['kernel']}"
+        for machine in (document["machine"] for document in documents)
+    ]
+    libraries = [
+        ", ".join(f"{name} {value}" for name, value in document["versions"].items() if name not in _APART)
+        for document in documents
+    ]
     lines = ["## Machine, versions, commands", ""]
-    seen = set()
-    for document in documents:
-        machine, versions = document["machine"], document["versions"]
-        where = (
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['kernel']}",
-            ", ".join(f"{name} {value}" for name, value in versions.items()),
-        )
-        if where not in seen:
-            seen.add(where)
-            lines += [f"- {where[0]}", f"- {where[1]}"]
-    commands = sorted({document["command"] for document in documents})
+    for what, found in (
+        ("Machine", machines),
+        ("Millstream", [document["versions"]["millstream"] for document in documents]),
+        ("Brokers", [document["versions"]["broker"] for document in documents]),
+        ("Libraries", libraries),
+        ("Peers' environments", [document["versions"]["peers"] for document in documents]),
+    ):
+        lines += [f"- {what}: {'; '.join(dict.fromkeys(found))}"]
+    commands = dict.fromkeys(document["command"] for document in documents)
     return "\n".join([*lines, "", "```", *commands, "```"])
 
+
+_APART = {"millstream", "broker", "peers"}
 
 _INTRODUCTION = """# Measurements
 

@@ -5,8 +5,13 @@ Not from `os.wait4`: on Linux the peak that it tells of a child counts what the 
 
 import os
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import docker
+
+from tests.services.kafka import docker_answers
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -53,8 +58,8 @@ def between(before: dict[str, Usage], after: dict[str, Usage]) -> dict[str, Usag
     return {name: used.since(before[name]) for name, used in after.items() if name in before}
 
 
-def servers() -> dict[str, int]:
-    """Return the process ids of the broker and the S3 server, where they are children of this process."""
+def servers(bootstrap: str) -> dict[str, int]:
+    """Return the process ids of the broker and the S3 server that this process has started, as far as they can be seen."""
     found = {}
     for task in Path("/proc/self/task").glob("*/children"):
         for pid in task.read_text().split():
@@ -66,4 +71,18 @@ def servers() -> dict[str, int]:
                 found["broker"] = int(pid)
             elif program.endswith("weed"):
                 found["s3"] = int(pid)
+    if "broker" not in found and docker_answers():
+        found |= _container(bootstrap.rpartition(":")[2])
     return found
+
+
+def _container(port: str) -> dict[str, int]:
+    """Return the process id of the broker in the container that publishes a port."""
+    with closing(docker.from_env()) as engine:
+        for container in engine.containers.list():
+            published = [
+                binding["HostPort"] for bindings in container.ports.values() for binding in bindings or ()
+            ]
+            if port in published:
+                return {"broker": int(container.attrs["State"]["Pid"])}
+    return {}

@@ -6,9 +6,18 @@ thread makes waits for ever while this one consumes.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, TopicDescription
 
 from pipeline import kafka
 from pipeline.kafka import Batch
@@ -19,7 +28,40 @@ log = structlog.get_logger("kafka")
 CONSUME = 20_000
 """Messages that are asked for at once, of all partitions: a run of one partition costs some milliseconds at any length."""
 
+IDENTITY_EVERY = 3.0
+"""Seconds between two looks at whether the topic is still the one that it was."""
+
 Partitions = Sequence[int]
+
+
+class _Identity:
+    """Tells a topic that was deleted and made anew from the one before: it has another id.
+
+    A client that goes on at its old offset finds nothing there, or begins in the middle, and nobody tells it.
+    """
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._admin = AdminClient(kafka.client_config(settings))
+        self._topic = topic
+        self._known: str | None = None
+        self._asked: Future[TopicDescription] | None = None
+        self._due = 0.0
+
+    def has_changed(self, *, wait: bool = False) -> bool:
+        """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
+        now = time.monotonic()
+        if self._asked is None and (wait or now >= self._due):
+            self._asked = self._admin.describe_topics(TopicCollection([self._topic]))[self._topic]
+            self._due = now + IDENTITY_EVERY
+        if self._asked is None or not (wait or self._asked.done()):
+            return False
+        asked, self._asked = self._asked, None
+        try:
+            found = str(asked.result(kafka.PATIENCE).topic_id)
+        except (KafkaException, TimeoutError):
+            return False  # gone, or no answer: the next look tells
+        before, self._known = self._known, found
+        return before is not None and found != before
 
 
 class Reader:
@@ -34,11 +76,13 @@ class Reader:
         on_assign: Callable[[Partitions], None],
         on_revoke: Callable[[Partitions], None],
         on_lost: Callable[[Partitions], None],
+        on_replaced: Callable[[Partitions], None],
     ) -> None:
         """Join the group when first read.
 
         `on_assign` is told which partitions are ours now; `on_revoke` those that are about to be another's, while what was
-        done may still be committed; `on_lost` those that are another's already.
+        done may still be committed; `on_lost` those that are another's already; `on_replaced` those that begin again at their
+        first message, because the topic was made anew.
         """
         self.topic = topic
         self.epoch = 0
@@ -48,6 +92,8 @@ class Reader:
         self._paused = False
         self._closed = False
         self._callbacks = (on_assign, on_revoke, on_lost)
+        self._on_replaced = on_replaced
+        self._identity = _Identity(settings, topic)
         self._client.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def read(self, timeout: float) -> list[Batch]:
@@ -55,6 +101,8 @@ class Reader:
 
         Rebalances are served on the way. Raises Refused or Permanent errors of the broker.
         """
+        if self._identity.has_changed():
+            self._begin_again()
         epoch = self.epoch
         messages: list[Message] = self._client.consume(CONSUME, timeout)
         if not messages:
@@ -105,13 +153,32 @@ class Reader:
         self._closed = True
         self._client.close()
 
+    def _begin_again(self) -> None:
+        """Start what is assigned at its first message: the topic is another, and offsets of the old one mean nothing."""
+        partitions = self._client.assignment()
+        numbers = [partition.partition for partition in partitions]
+        log.warning(
+            "the topic was made anew: reading it from its start", topic=self.topic, partitions=sorted(numbers)
+        )
+        self.epoch += 1
+        self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
+        self._on_replaced(numbers)
+
     def _start(self, partitions: list[TopicPartition]) -> None:
         """Start partitions at their committed offsets, or at the beginning."""
         wanted = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
+        if wanted and self._identity.has_changed(wait=True):
+            for partition in wanted:
+                partition.offset = OFFSET_BEGINNING
+            self._assign(wanted)
+            return
         starts = self._client.committed(wanted, timeout=30) if wanted else []
         for start in starts:
             if start.error is not None:
                 raise kafka.translate(start.error, "reading committed offsets")
+        self._assign(starts)
+
+    def _assign(self, starts: list[TopicPartition]) -> None:
         self._client.assign(starts)
         if self._paused and starts:
             self._client.pause(starts)

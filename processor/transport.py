@@ -343,6 +343,7 @@ class BatchConsumer(base.Consumer):
                     self._revoked(topic, partitions, lost=False), loop
                 ),
                 on_lost=lambda partitions: self._in_loop(self._revoked(topic, partitions, lost=True), loop),
+                on_replaced=lambda partitions: self._in_loop(self._replaced(topic, partitions), loop),
             )
             while not self._closing.is_set():
                 if self._handoff.wait_for_room(PAUSE_AFTER):
@@ -395,6 +396,11 @@ class BatchConsumer(base.Consumer):
         await self.on_partitions_revoked(revoked)
         self._assignment -= revoked
         self._forget(revoked)
+
+    async def _replaced(self, topic: str, partitions: Partitions) -> None:
+        """Drop what is in hand without a commit, and begin again."""
+        await self._revoked(topic, partitions, lost=True)
+        await self._assigned(topic, partitions)
 
     def _start_rebalance(self) -> None:
         if not self.app.rebalancing:

@@ -87,6 +87,7 @@ class Sink:
             on_assign=self._assigned,
             on_revoke=self._revoked,
             on_lost=self._lost,
+            on_replaced=self._replaced,
         )
         committed = time.monotonic()
         try:
@@ -257,6 +258,11 @@ class Sink:
         self._note_ends()
         self._commit(self._reader)
         self._lost(partitions)
+
+    def _replaced(self, partitions: Partitions) -> None:
+        """Keep the rows that are held, and forget offsets of the topic that is no more."""
+        for partition in partitions:
+            self._ledger.forget(partition)
 
     def _lost(self, partitions: Partitions) -> None:
         for partition in partitions:

@@ -56,35 +56,41 @@ def test_three_workers_shut_down_one_after_the_other_lose_no_row(chain: Stack) -
 
 
 def test_topics_made_anew_under_live_stages_are_read_from_their_start(
-    chain: Stack, broker: Broker, topic_prefix: str
+    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Offsets begin at 0 again; neither the worker nor the sink drops what is below where it was."""
-    stream(chain, "before.csv")
-    assert_right(chain, "before.csv")
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    names = [f"{topic_prefix}.rows", f"{topic_prefix}.results"]
-    for deleted in admin.delete_topics(names).values():
-        deleted.result(30)
-    wait_until(lambda: not set(names) & admin.list_topics(timeout=10).topics.keys(), 30)
-    for created in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
-        created.result(30)
-    stream(chain, "after.csv")
-    assert_right(chain, "after.csv")
-
-
-def test_a_broker_that_is_killed_and_comes_back_with_its_data_costs_no_row(
-    tmp_path: Path, s3: S3, topic_prefix: str
-) -> None:
-    """Worker and sink wait for it; nothing has to be restarted."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+        stream(chain, "before.csv")
+        assert_right(chain, "before.csv")
+        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+        names = [f"{topic_prefix}.rows", f"{topic_prefix}.results"]
+        for deleted in admin.delete_topics(names).values():
+            deleted.result(30)
+        wait_until(lambda: not set(names) & admin.list_topics(timeout=10).topics.keys(), 30)
+        for created in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
+            created.result(30)
+        stream(chain, "after.csv")
+        assert_right(chain, "after.csv")
+
+
+@pytest.mark.parametrize("kind", ["embedded", "kafka"])
+def test_a_broker_that_dies_and_comes_back_costs_no_row(
+    kind: str, tmp_path: Path, s3: S3, topic_prefix: str
+) -> None:
+    """Apache Kafka with its data, half way through a file; the embedded one empty, between two. No stage is restarted."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    start = kafka.embedded_broker if kind == "embedded" else kafka.apache_kafka
     with (
-        kafka.apache_kafka(tmp_path) as broker,
+        start(tmp_path) as broker,
         stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain,
     ):
         if broker.restart is None:
             pytest.skip("this broker can't be restarted: no Docker engine answers")
         chain.logged("process", "partitions assigned")
         stream(chain, "one.csv")
+        if kind == "embedded":
+            assert_right(chain, "one.csv")
         broker.restart()
         stream(chain, "two.csv")
         assert_right(chain, "one.csv", "two.csv")

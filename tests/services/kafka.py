@@ -34,17 +34,27 @@ class Broker:
     bootstrap: str
     profile: Literal["embedded", "kafka"]
     restart: Callable[[], None] | None = None
-    """Kill it and start it again on the same port and data; None where that isn't possible."""
+    """Kill it and start it again on the same port, on Apache Kafka with its data; None where that isn't possible."""
 
 
 @contextmanager
 def embedded_broker(directory: Path) -> Iterator[Broker]:
-    """Tansu on a free port; its log is `directory`/kafka.log."""
+    """Tansu on a free port; its log is `directory`/kafka.log. A restart makes it forget everything."""
     [port] = ports.choose(1)
     bootstrap = f"127.0.0.1:{port}"
     command = embedded.broker_command(directory, port)
-    with running(command, lambda: embedded.broker_answers(bootstrap), log=directory / "kafka.log"):
-        yield Broker(bootstrap, "embedded")
+    with contextlib.ExitStack() as process:
+
+        def start() -> None:
+            ready = functools.partial(embedded.broker_answers, bootstrap)
+            process.enter_context(running(command, ready, log=directory / "kafka.log"))
+
+        def restart() -> None:
+            process.close()
+            start()
+
+        start()
+        yield Broker(bootstrap, "embedded", restart)
 
 
 @contextmanager
