@@ -50,11 +50,14 @@ def bare(context: Context) -> Measured:
         here.start("consume", "-m", "bench.programs.consume", target, rows, f"bare-{uuid.uuid4().hex[:8]}")
         for name in ("relay", "consume"):
             here.processes.said(name, "assigned")
+        before = here.processes.usage()
         here.start("produce", "-m", "bench.programs.produce", str(context.oracle().path), source)
         names = ("produce", "relay", "consume")
         said = {name: here.processes.said(name, "done", timeout=context.timeout()) for name in names}
+        servers = usage.between(before, here.processes.usage())
         check.rows_topic(here.settings, target, context.oracle())
         used = {name: Usage(said[name]["cpu_s"], said[name]["peak_mb"]) for name in names}
+        used |= {name: servers[name] for name in usage.SERVERS if name in servers}
         return _measured(context.rows, said["consume"]["end"] - said["produce"]["start"], used)
 
 

@@ -61,8 +61,3 @@ def messages_of(here: Place, rows: int) -> int:
     """Return how many messages a file's rows and ends are: there is an end on each partition that has rows."""
     blocks = -(-rows // here.settings.block)
     return rows + min(max(blocks, 1), PARTITIONS)
-
-
-def processor_group(here: Place) -> str:
-    """Return the consumer group of our processors."""
-    return f"{here.prefix}.processor"

@@ -1,8 +1,9 @@
 """The processes of a run: started, watched by what they write, measured and ended."""
 
 import json
+import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ class Processes:
         """Return what each process has used so far, the servers included where they can be seen."""
         pids = {name: process.pid for name, (_, process) in self._running.items()} | self._servers
         return {name: usage.of(pid) for name, pid in pids.items()}
+
+    def send(self, number: signal.Signals, names: Sequence[str]) -> None:
+        """Send processes a signal."""
+        for name in names:
+            self._running[name][1].send_signal(number)
 
     def stop(self, *names: str) -> None:
         """End processes as a supervisor does."""

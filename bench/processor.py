@@ -10,16 +10,17 @@ own; slow ones get fewer rows. Not run here: Redpanda Connect, which no Python p
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from bench import check, environments
-from bench.context import Context, processor_group
+from bench.context import Context
 from bench.data import Oracle
 from bench.measured import Measured, Participant
+from bench.place import Place
 from bench.processes import Broken
 from bench.progress import Window
 from pipeline.kafka import consumer_config, producer_config
@@ -64,31 +65,24 @@ def participants(context: Context) -> Iterator[dict[str, Participant]]:
         yield runs
 
 
-def ours(context: Context, workers: int = 1) -> Measured:
-    """Capture the file, then have workers of ours compute it. With several, the clock starts when all are assigned."""
+def ours(context: Context) -> Measured:
+    """Capture the file, then have a worker of ours compute it."""
     with context.services.place() as here:
-        rows_topic, results_topic = here.settings.rows_topic, here.settings.results_topic
         total = context.capture(here, context.oracle().path, context.rows)
-        names = [f"processor-{number}" for number in range(1, workers + 1)]
-        for name in names:
-            here.start(name, "-m", "processor")
+        here.start("processor", "-m", "processor")
+        return finished(context, here, ["processor"], total)
 
-        def all_assigned() -> float | None:
-            said = [here.processes.last(name, "partitions assigned") for name in names]
-            found = [line for line in said if line is not None and line["partitions"]]
-            shared = sum(len(line["partitions"]) for line in found) == len(
-                {partition for line in found for partition in line["partitions"]}
-            )
-            return max(line["when"] for line in found) if len(found) == workers and shared else None
 
-        window = context.observer(results_topic).watch(
-            total, here.processes, timeout=context.timeout(), start=all_assigned if workers > 1 else None
-        )
-        if not check.committed(here.settings, processor_group(here), rows_topic, total):
-            raise Broken("the processor has not committed all offsets 15 s after its last result")
-        here.processes.stop(*names)
-        twice = check.results_topic(here.settings, results_topic, context.oracle(), exact=True)
-        return _measured(context.rows, window, committed=True, twice=twice)
+def finished(context: Context, here: Place, workers: Sequence[str], total: int) -> Measured:
+    """Watch workers of ours write `total` messages; compare the results, and what is committed."""
+    topic = here.settings.results_topic
+    window = context.observer(topic).watch(total, here.processes, timeout=context.timeout())
+    group = f"{here.prefix}.processor"
+    if not check.committed(here.settings, group, here.settings.rows_topic, total):
+        raise Broken("the processor has not committed all offsets 15 s after its last result")
+    here.processes.stop(*workers)
+    twice = check.results_topic(here.settings, topic, context.oracle(), exact=True)
+    return _measured(context.rows, window, committed=True, twice=twice)
 
 
 def ceiling(context: Context, source: str) -> Measured:

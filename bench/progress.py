@@ -11,7 +11,6 @@ when the ends are near the number expected and have not moved for QUIET seconds;
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -68,19 +67,8 @@ class Observer:
                     raise Broken(f"asking the broker for the ends of a topic: {error}") from None
                 time.sleep(EVERY)
 
-    def watch(
-        self,
-        total: int,
-        processes: Processes,
-        *,
-        timeout: float,
-        start: Callable[[], float | None] | None = None,
-    ) -> Window:
-        """Return the window in which the topic grew to `total` messages.
-
-        With `start`, which gives the time of some event once that has happened, the window begins there, or with the first
-        message if that is later.
-        """
+    def watch(self, total: int, processes: Processes, *, timeout: float) -> Window:
+        """Return the window in which the topic grew to `total` messages."""
         deadline = time.monotonic() + timeout
         first: tuple[float, int, dict[str, Usage]] | None = None
         last: tuple[float, int, dict[str, Usage]] = (0.0, 0, {})
@@ -90,9 +78,7 @@ class Observer:
             pause = max(EVERY, RARELY * (time.time() - moment))
             if written and (first is None or written != last[1]):
                 last = (moment, written, processes.usage())
-                began = start() if start is not None else 0.0
-                if first is None and began is not None:
-                    first = last
+                first = first or last
             enough = written >= (total if self._exact else max(1, total - len(self._request) * _BATCH))
             quiet = moment - last[0] > QUIET
             if written >= total or (enough and quiet and not self._exact):
@@ -101,8 +87,7 @@ class Observer:
             if time.monotonic() > deadline:
                 raise Broken(f"{written:,} of {total:,} messages written after {timeout:.0f} s")
             time.sleep(pause)
-        if first is None:
-            raise Broken("all of it was written before the clock could start: take more rows")
+        assert first is not None
         used = {name: now.since(first[2].get(name, now)) for name, now in last[2].items()}
         seconds = max(last[0] - first[0], EVERY)
         return Window(total - first[1], round(seconds, 3), last[0], used)
