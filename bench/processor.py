@@ -22,7 +22,7 @@ from bench.data import Oracle
 from bench.measured import Measured, Participant
 from bench.place import Place
 from bench.processes import Broken
-from bench.progress import Window
+from bench.progress import Observer, Window
 from pipeline.kafka import consumer_config, producer_config
 
 
@@ -70,13 +70,16 @@ def ours(context: Context) -> Measured:
     with context.services.place() as here:
         total = context.capture(here, context.oracle().path, context.rows)
         here.start("processor", "-m", "processor")
-        return finished(context, here, ["processor"], total)
+        observer = context.observer(here.settings.results_topic)
+        return finished(context, here, ["processor"], observer, total)
 
 
-def finished(context: Context, here: Place, workers: Sequence[str], total: int) -> Measured:
+def finished(
+    context: Context, here: Place, workers: Sequence[str], observer: Observer, total: int
+) -> Measured:
     """Watch workers of ours write `total` messages; compare the results, and what is committed."""
     topic = here.settings.results_topic
-    window = context.observer(topic).watch(total, here.processes, timeout=context.timeout())
+    window = observer.watch(total, here.processes, timeout=context.timeout())
     group = f"{here.prefix}.processor"
     if not check.committed(here.settings, group, here.settings.rows_topic, total):
         raise Broken("the processor has not committed all offsets 15 s after its last result")

@@ -41,8 +41,10 @@ def _run(context: Context, workers: int) -> Measured:
         _wait_for_shares(here, names)
         here.processes.send(signal.SIGSTOP, names)
         total = context.capture(here, context.oracle().path, context.rows)
+        observer = context.observer(here.settings.results_topic)
+        observer.written()  # connected before they go on
         here.processes.send(signal.SIGCONT, names)
-        return finished(context, here, names, total)
+        return finished(context, here, names, observer, total)
 
 
 def _wait_for_shares(here: Place, names: Sequence[str]) -> None:
