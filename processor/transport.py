@@ -321,6 +321,7 @@ class BatchConsumer(base.Consumer):
         """Finish what is begun, commit it, leave the group."""
         await super().on_stop()
         self._closing.set()
+        self._handoff.clear()  # the poller may be waiting for room
         if self._poller is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._poller.join)
 
