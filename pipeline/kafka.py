@@ -3,6 +3,7 @@
 What is only true of the broker of `millstream up` (Tansu, in memory) is in `_EMBEDDED`; Apache Kafka is the reference.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -103,8 +104,12 @@ class Publisher:
             {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
         ]
         while messages:
-            self._producer.produce_batch(topic, messages, partition=partition, on_delivery=self._report)
-            refused = [message for message in messages if "_error" in message]
+            queued = self._producer.produce_batch(
+                topic, messages, partition=partition, on_delivery=self._report
+            )
+            refused = (
+                [] if queued == len(messages) else [message for message in messages if "_error" in message]
+            )
             for message in refused:
                 error: KafkaError = message.pop("_error")
                 if error.code() != KafkaError._QUEUE_FULL:
@@ -167,31 +172,59 @@ class Batch:
     values: list[bytes | None]
 
 
+def joined(runs: Sequence[Batch]) -> Batch:
+    """Return runs of one partition that follow each other as one."""
+    first, last = runs[0], runs[-1]
+    if len(runs) == 1:
+        return first
+    keys = [key for run in runs for key in run.keys]
+    values = [value for run in runs for value in run.values]
+    return Batch(first.topic, first.partition, first.first, last.last, keys, values)
+
+
 def batches(messages: Sequence[Message]) -> list[Batch]:
-    """Group consumed messages by partition, in order.
+    """Group consumed messages by partition, in order; all are of one topic.
 
     Most errors among them are news that the client deals with itself; raises Refused and Permanent for the others.
     """
-    groups: dict[tuple[str, int], list[Message]] = {}
-    for message in messages:
-        error = message.error()
-        if error is not None:
-            if error.fatal() or error.code() in _REFUSALS:
-                raise translate(error, "")
-            log.debug("consumer", error=error.str())
-            continue
-        groups.setdefault((str(message.topic()), int(message.partition() or 0)), []).append(message)
-    return [
-        Batch(
-            topic,
-            partition,
-            int(group[0].offset() or 0),
-            int(group[-1].offset() or 0),
-            [message.key() for message in group],
-            [message.value() for message in group],
-        )
-        for (topic, partition), group in groups.items()
-    ]
+    good = [message for message in messages if message.error() is None]
+    if len(good) < len(messages):
+        for message in messages:
+            _look_at(message.error())
+    if not good:
+        return []
+    numbers = [message.partition() for message in good]
+    if numbers[0] == numbers[-1] and len(set(numbers)) == 1:
+        return [_run(good)]
+    groups: dict[int | None, list[Message]] = {}
+    start = 0
+    for number, run in itertools.groupby(
+        numbers
+    ):  # the client gives messages of one partition together, mostly
+        stop = start + len(list(run))
+        groups.setdefault(number, []).extend(good[start:stop])
+        start = stop
+    return [_run(group) for group in groups.values()]
+
+
+def _run(group: list[Message]) -> Batch:
+    first, last = group[0], group[-1]
+    return Batch(
+        str(first.topic()),
+        int(first.partition() or 0),
+        int(first.offset() or 0),
+        int(last.offset() or 0),
+        [message.key() for message in group],
+        [message.value() for message in group],
+    )
+
+
+def _look_at(error: KafkaError | None) -> None:
+    if error is None:
+        return
+    if error.fatal() or error.code() in _REFUSALS:
+        raise translate(error, "")
+    log.debug("consumer", error=error.str())
 
 
 class Continuity:

@@ -18,7 +18,7 @@ from pipeline.kafka import Batch, ensure_topics
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
 from processor.standstill import Standstill
-from processor.transport import QUEUED_BATCHES, BatchConsumer, BatchProducer
+from processor.transport import BatchConsumer, BatchProducer
 from processor.worker import Worker
 
 log = structlog.get_logger("processor")
@@ -58,7 +58,7 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
-        stream_buffer_maxsize=QUEUED_BATCHES,
+        stream_buffer_maxsize=1,
         stream_publish_on_commit=False,
         broker_commit_interval=COMMIT_EVERY,
         broker_session_timeout=settings.session_timeout,

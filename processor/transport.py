@@ -25,15 +25,18 @@ from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
-from pipeline.kafka import Batch, Publisher
+from pipeline.kafka import Batch, Publisher, joined
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 
 log = structlog.get_logger("transport")
 
-QUEUED_BATCHES = 4
+QUEUED_BATCHES = 64
 QUEUED_BYTES = 16 * 1024 * 1024
 """What waits between the poller and the agent at most; above, the poller stops consuming."""
+
+RUN = 16_384
+"""Messages of one partition that the agent gets at once, if so many wait: a run costs some milliseconds at any length."""
 
 PAUSE_AFTER = 2.0
 """Seconds with a full queue until the partitions are paused, so that polling (and with it the membership) goes on."""
@@ -106,10 +109,23 @@ class _Handoff:
         with self._lock:
             if not self._items:
                 return None
-            epoch, batch, size = self._items.popleft()
+            epoch, first, size = self._items.popleft()
+            run, rest = [first], deque[tuple[int, Batch, int]]()
+            rows = len(first.keys)
+            for item in self._items:
+                other = item[1]
+                follows = (item[0], other.topic, other.partition) == (epoch, first.topic, first.partition)
+                if follows and rows + len(other.keys) <= RUN:
+                    run.append(other)
+                    rows += len(other.keys)
+                    size += item[2]
+                else:
+                    rest.append(item)
+                    rows += RUN if follows else 0  # what comes behind it has to stay behind it
+            self._items = rest
             self._bytes -= size
             self._lock.notify_all()
-            return epoch, batch
+        return epoch, joined(run)
 
 
 class BatchConsumer(base.Consumer):
