@@ -39,7 +39,7 @@ def serve() -> None:
     """Run the HTTP reader."""
     chosen = settings.load()
     logs.configure(chosen, "serve")
-    http_server.serve(chosen)
+    http_server.serve(chosen, reload=settings.changed())
 
 
 if __name__ == "__main__":

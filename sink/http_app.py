@@ -1,5 +1,6 @@
 """The HTTP reader: its routes put together. `make_app` needs two object stores and settings, and no server."""
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,8 +15,16 @@ from sink.http_meter import Meter
 from sink.http_reader import Reader
 
 
-def make_app(settings: Settings, uploads: ObjectStore, results: ObjectStore) -> FastAPI:
-    """Return the reader over two buckets; `app.state.reader` is what its routes share."""
+def make_app(
+    settings: Settings,
+    uploads: ObjectStore,
+    results: ObjectStore,
+    reload: Callable[[], Settings | None] = lambda: None,
+) -> FastAPI:
+    """Return the reader over two buckets; `app.state.reader` is what its routes share.
+
+    `reload` returns the settings where they have changed since it was last asked.
+    """
     app = FastAPI(
         title="Millstream",
         version=_version(),
@@ -24,7 +33,7 @@ def make_app(settings: Settings, uploads: ObjectStore, results: ObjectStore) -> 
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.reader = Reader(settings, uploads, results)
+    app.state.reader = Reader(settings, uploads, results, reload)
     for part in (http_jobs, http_results, http_uploads, http_health, http_pages):
         app.include_router(part.router)
     http_problems.install(app)

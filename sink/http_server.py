@@ -20,15 +20,23 @@ GRACE = 3
 _log = structlog.get_logger()
 
 
-def serve(settings: Settings, *, started: Callable[[str], None] | None = None) -> None:
+def serve(
+    settings: Settings,
+    *,
+    reload: Callable[[], Settings | None] = lambda: None,
+    started: Callable[[str], None] | None = None,
+) -> None:
     """Serve until the process is asked to end; `started` gets the address once connections are taken.
+
+    `reload` returns the settings where they have changed since it was last asked: their calculations then say which uploads
+    are taken.
 
     Raises SettingsError where the port can't be had.
     """
     listener = listen(settings.http)
     connection = client(settings.s3)
     uploads, results = S3Store(connection, settings.s3.uploads), S3Store(connection, settings.s3.results)
-    run(settings, uploads, results, listener, started=started)
+    run(settings, uploads, results, listener, reload=reload, started=started)
 
 
 def run(
@@ -37,10 +45,11 @@ def run(
     results: ObjectStore,
     listener: socket.socket,
     *,
+    reload: Callable[[], Settings | None] = lambda: None,
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve two buckets on a socket that listens; it is closed at the end."""
-    app = make_app(settings, uploads, results)
+    app = make_app(settings, uploads, results, reload)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -81,7 +81,7 @@ async def upload(request: Request, response: Response, reader: TheReader, name: 
     """
     key = _key(request, name)
     name = name_of(key)
-    choose(reader.settings.calculations.values(), name)
+    choose(reader.calculations(), name)
     await _check_alone(reader, name, key)
     if reader.upload_threads.available_tokens < 1:
         raise Trouble(503, "as many uploads are under way as may be: ask again", {"Retry-After": "5"})

@@ -5,11 +5,12 @@ from functools import partial
 
 import pytest
 
-from pipeline.errors import NotFound, Unreachable
+from pipeline.errors import NotFound, SettingsError, Unreachable
+from pipeline.settings import Settings
 from pipeline.store import PART_SIZE, MemoryStore
 from sink.http_reader import UPLOADS
 from tests.files import Files
-from tests.http_client import Client, reader, settings
+from tests.http_client import CALCULATION, Client, reader, settings
 
 CSV = b"order_id,quantity,price\n007,3,9.99\n"
 
@@ -115,6 +116,27 @@ def test_without_a_calculation_the_answer_says_how_to_write_one(client: Client) 
     detail = client.put("/uploads/parcels.csv", content=unread()).json()["detail"]
     assert "[calculations.parcels]" in detail
     assert "orders*.csv" in detail
+
+
+def test_a_calculation_added_while_it_serves_takes_uploads(files: Files, client: Client) -> None:
+    parcels = CALCULATION.model_copy(update={"label": "parcels", "match": "parcels*.csv"})
+    found: list[Settings | SettingsError] = [
+        settings(token="another").model_copy(update={"calculations": {"parcels": parcels}}),
+        SettingsError("millstream.toml: not valid TOML"),
+    ]
+
+    def reload() -> Settings | None:
+        match found.pop(0) if found else None:
+            case SettingsError() as error:
+                raise error
+            case changed:
+                return changed
+
+    assert client.put("/uploads/parcels.csv", content=CSV).status_code == 422
+    client.app.state.reader.reload = reload
+    # Taken on from the next request on, kept while the file can't be used, and nothing else of it counts.
+    assert [client.put("/uploads/parcels.csv", content=CSV).status_code for _ in range(3)] == [201] * 3
+    assert not found
 
 
 @pytest.mark.parametrize("chunked", [True, False])
