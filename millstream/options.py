@@ -13,6 +13,16 @@ def remember(pairs: list[str]) -> None:
     _given[:] = pairs
 
 
+def quiet_settings() -> "Settings":
+    """Read all settings, for a command that a person waits for: of what is logged only warnings show, unless more was asked."""
+    from pipeline.logs import configure
+
+    found = settings()
+    level = "warning" if found.log_level == "info" else found.log_level
+    configure(found.model_copy(update={"log_level": level}), "millstream")
+    return found
+
+
 def settings(**flags: Any) -> "Settings":
     """Read all settings: file, environment, flags. Raises SettingsError."""
     from pipeline.errors import SettingsError

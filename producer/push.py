@@ -24,6 +24,7 @@ from pipeline.errors import (
     NotFound,
     Permanent,
     PreconditionFailed,
+    Unreachable,
     UsageError,
 )
 from pipeline.jobs import Captured, End, Job, NameRecord
@@ -34,6 +35,7 @@ from producer.capture import Capture
 from producer.content import Content, merged, source_of, telling
 from producer.heartbeat import ended
 from producer.local import chunks
+from producer.patience import Patience
 from producer.prepare import Prepared, prepare
 from producer.progress import Progress, Silent
 from producer.refuse import configuration_digest, forgive, refuse
@@ -87,7 +89,8 @@ def push(
         stage = open_stage(settings)
         for file in files:
             _refuse_second_key(stage, file)
-        publisher = Publisher(settings)
+        patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line
+        publisher = Publisher(settings, patience.check)
         jobs = [_push(stage, file, told, again, publisher, contents, progress) for file in files]
     if wait:
         _wait(stage, [job for job in jobs if job is not None], progress)
@@ -190,6 +193,9 @@ def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progr
         stop.add_note(
             f"{job.name} is uploaded and captured in part; watch goes on with it, and so does pushing it again"
         )
+        raise
+    except Unreachable as error:
+        error.add_note(f"{job.name}: what was captured is kept, and watch goes on when it is back")
         raise
     finally:
         progress.done(job.name)

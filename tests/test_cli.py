@@ -30,6 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in os.environ:
         if name.startswith("MILLSTREAM_"):
             monkeypatch.delenv(name)
+    # It is for a whole process: what the runner gives it as stderr is closed when the command ends.
+    monkeypatch.setattr("pipeline.logs.configure", lambda *_: None)
     return tmp_path
 
 
@@ -154,6 +156,27 @@ def test_s3_that_doesnt_answer_is_named_within_ten_seconds(orders: Path) -> None
     assert done.exit_code == 1
     assert "S3 at http://127.0.0.1:1 does not answer" in done.stderr
     assert time.monotonic() - started < 12
+
+
+@pytest.mark.parametrize(("level", "shown"), [("info", ["bad"]), ("debug", ["news", "bad"]), ("error", [])])
+def test_commands_show_warnings_alone_unless_told_otherwise(
+    level: str, shown: list[str], folder: Path
+) -> None:
+    program = (
+        "import structlog; from millstream import options; options.remember(['log_level=' + %r]);"
+        "options.quiet_settings(); log = structlog.get_logger(); log.info('news'); log.warning('bad')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program % level],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.stdout == ""
+    assert [
+        word for line in done.stderr.splitlines() for word in line.split() if word in {"news", "bad"}
+    ] == shown
 
 
 def test_ctrl_c_is_exit_code_130_and_says_what_was_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def command(
     from pipeline.names import name_of
     from pipeline.states import look
 
-    both = stores(options.settings())
+    both = stores(options.quiet_settings())
     state = look(both.uploads, both.results, name_of(name))
     if state.served is None or state.served.output is None:
         raise NotFound(f"{name} has no result: {state.summary}")

@@ -33,7 +33,7 @@ def command(
 
     Example:  millstream push orders.csv --wait
     """
-    settings = options.settings()
+    settings = options.quiet_settings()
     overrides = dialect.overrides(delimiter, quote, escape, encoding, skip)
     from millstream.progress import progress
     from producer.push import push

@@ -24,7 +24,7 @@ def command(
     from pipeline.names import name_of
     from pipeline.states import look
 
-    both = stores(options.settings())
+    both = stores(options.quiet_settings())
     if name is None:
         names = _names(both)
         width = max((len(each) for each in names), default=0)

@@ -28,7 +28,7 @@ def command(
     Example:  millstream try orders.csv -n 50
     """
     told = dialect.overrides(delimiter, quote, escape, encoding, skip)
-    settings = options.settings()
+    settings = options.quiet_settings()
     from millstream.trial import trial
 
     for line in trial(file, settings, rows, name, told):

@@ -24,7 +24,7 @@ def command(
 
     Example:  millstream up --port 8081 --processors 2
     """
-    settings = options.settings()
+    settings = options.quiet_settings()
     if port is not None:
         settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
     from millstream import embedded

@@ -18,6 +18,6 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     from millstream.verify import verify
     from pipeline.names import name_of
 
-    both = stores(options.settings())
+    both = stores(options.quiet_settings())
     for found in verify(both.uploads, both.results, name_of(name)):
         print(found)
