@@ -43,6 +43,32 @@ _REFUSALS = {
 }
 
 
+_MOVED_ON = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError._NO_OFFSET,
+}
+_PASSING = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+
+
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return what every client is configured with."""
     return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(
@@ -87,8 +113,9 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
 class Publisher:
     """A producer that takes whole batches and tells, when flushed, that all of them are acknowledged.
 
-    Not for several threads at once. A message that fails for good makes the next call raise DeliveryFailed. `check` is called
-    twice a second while a call waits for the broker; it may raise, to give up.
+    Not for several threads at once. A message that fails makes every further call raise, until `forget`: nothing that came
+    before may be taken for delivered. `check` is called twice a second while a call waits for the broker; it may raise, to
+    give up.
     """
 
     def __init__(self, settings: Settings, check: Callable[[], None] = lambda: None) -> None:
@@ -155,7 +182,7 @@ class Publisher:
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
-            error, self._failed = self._failed, None
+            error = self._failed
             kind = Unreachable if error.code() == KafkaError._MSG_TIMED_OUT else DeliveryFailed
             raise kind(f"Kafka at {self._address} did not take a message: {error.str()}")
 
@@ -271,29 +298,30 @@ def continuity(settings: Settings) -> Continuity:
     return Continuity() if settings.profile == "embedded" else _NoContinuity()
 
 
-def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
-    """Commit the next offset to read of each partition, and wait for the answer.
+def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
+    """Commit the next offset to read of each partition; return those that are committed.
 
-    Raises Unreachable or Permanent; a commit refused because the partition has moved on is no error of ours.
+    Left out are partitions that have moved on to somebody else, which is no error. Raises Transient or Permanent errors.
     """
     if not offsets:
-        return
+        return {}
     positions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
     try:
-        client.commit(offsets=positions, asynchronous=False)
+        answers = client.commit(offsets=positions, asynchronous=False)
     except KafkaException as error:
-        moved_on = {
-            KafkaError.ILLEGAL_GENERATION,
-            KafkaError.UNKNOWN_MEMBER_ID,
-            KafkaError.REBALANCE_IN_PROGRESS,
-            KafkaError._NO_OFFSET,
-        }
-        if error.args[0].code() in moved_on:
+        if error.args[0].code() in _MOVED_ON:
             log.info(
                 "commit refused: the partitions are another's by now", topic=topic, error=error.args[0].str()
             )
-            return
-        raise translate(error.args[0], "") from error
+            return {}
+        raise translate(error.args[0], "committing offsets") from error
+    done = {}
+    for answer in answers or ():
+        if answer.error is None:
+            done[answer.partition] = answer.offset
+        elif answer.error.code() not in _MOVED_ON:
+            raise translate(answer.error, f"committing partition {answer.partition}")
+    return done
 
 
 def ensure_topics(settings: Settings) -> int:
@@ -347,13 +375,8 @@ def translate(error: KafkaError, doing: str) -> MillstreamError:
     text = f"Kafka: {doing + ': ' if doing else ''}{error.str()}"
     if error.code() in _REFUSALS:
         return Refused(text)
-    transport = {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-    }
-    return Unreachable(text) if error.retriable() or error.code() in transport else Permanent(text)
+    passing = error.retriable() or error.code() in _PASSING
+    return Unreachable(text) if passing else Permanent(text)
 
 
 class _Quiet:

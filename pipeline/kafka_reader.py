@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, TopicDescription
 
 from pipeline import kafka
+from pipeline.errors import Transient
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
 
@@ -27,6 +28,9 @@ log = structlog.get_logger("kafka")
 
 CONSUME = 20_000
 """Messages that are asked for at once, of all partitions: a run of one partition costs some milliseconds at any length."""
+
+COMMITTED_TRIES = 6
+"""Times that committed offsets are asked for, 10 s each, until the reader gives up."""
 
 IDENTITY_EVERY = 3.0
 """Seconds between two looks at whether the topic is still the one that it was."""
@@ -135,9 +139,9 @@ class Reader:
             self._paused = False
             self._client.resume(self._client.assignment())
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit the next offset to read of each partition, and wait for the answer; see `kafka.commit`."""
-        kafka.commit(self._client, self.topic, offsets)
+    def commit(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Commit the next offset to read of each partition; return those that are committed; see `kafka.commit`."""
+        return kafka.commit(self._client, self.topic, offsets)
 
     def high(self, partition: int) -> int:
         """Return the end of a partition as far as fetching has told, or 0."""
@@ -172,11 +176,25 @@ class Reader:
                 partition.offset = OFFSET_BEGINNING
             self._assign(wanted)
             return
-        starts = self._client.committed(wanted, timeout=30) if wanted else []
-        for start in starts:
-            if start.error is not None:
-                raise kafka.translate(start.error, "reading committed offsets")
-        self._assign(starts)
+        self._assign(self._committed(wanted) if wanted else [])
+
+    def _committed(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        """Ask for committed offsets, for as long as the coordinator takes to answer, within the deadline of a rebalance."""
+        doing = "reading committed offsets"
+        for left in range(COMMITTED_TRIES - 1, -1, -1):
+            try:
+                starts = self._client.committed(wanted, timeout=10)
+                bad = next((start.error for start in starts if start.error is not None), None)
+            except KafkaException as error:
+                bad = error.args[0]
+            if bad is None:
+                return list(starts)
+            failure = kafka.translate(bad, doing)
+            if not left or not isinstance(failure, Transient):
+                raise failure
+            log.warning("asked again", doing=doing, why=str(failure))
+            time.sleep(0.5)
+        raise AssertionError("the last try returns or raises")
 
     def _assign(self, starts: list[TopicPartition]) -> None:
         self._client.assign(starts)

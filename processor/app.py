@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import os
-import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from pipeline import health
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
+from processor.leave import leave
 from processor.standstill import Standstill
 from processor.transport import BatchConsumer, BatchProducer
 from processor.worker import Worker
@@ -46,6 +46,13 @@ class App(faust.App):
     millstream: Settings
     why_not_ready: list[str]
     """Why the worker isn't ready; empty where it is."""
+    let_go: Callable[[], None]
+    """Called when partitions are about to be another's: a batch that is held for its surroundings is given up."""
+    go_on: Callable[[], None]
+    """Called when partitions are assigned."""
+
+    def _create_directories(self) -> None:
+        """Make none: without tables, Faust's data directory stays empty."""
 
 
 def make_app(settings: Settings, results: ObjectStore) -> App:
@@ -92,7 +99,7 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
                     partition=batch.partition,
                     offset=batch.first,
                 )
-                os._exit(1)
+                leave(1)
 
     watch = Standstill(settings.stall_exit)
     why_not_ready: list[str] = ["no partitions assigned yet"]
@@ -110,14 +117,15 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
             reasons.append(f"partition {partition} stands at offset {offset} for {found.seconds:.0f} s")
             if found.must_exit and not worker.holding:
                 log.error("standing still; leaving without a commit", partition=partition, offset=offset)
-                os._exit(1)
+                leave(1)
         why_not_ready[:] = reasons
 
     app.why_not_ready = why_not_ready
+    app.let_go, app.go_on = worker.let_go, worker.go_on
 
     @app.on_before_shutdown.connect
     async def stopping(*_: Any, **__: Any) -> None:
-        worker.stop()
+        worker.let_go()
 
     return app
 
@@ -138,8 +146,7 @@ def run(settings: Settings, results: ObjectStore) -> None:
     except Exception:
         log.exception("the worker failed")
     # Everything is flushed and committed. Taking the interpreter down would have DuckDB's binding list what threads still hold.
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    leave(code if isinstance(code, int) else 1)
 
 
 class _Quick(ModeWorker):

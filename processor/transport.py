@@ -28,6 +28,7 @@ from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Batch, Publisher, joined
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
+from processor.leave import leave
 
 log = structlog.get_logger("transport")
 
@@ -145,7 +146,7 @@ class BatchConsumer(base.Consumer):
         self._ready: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._commit_lock = asyncio.Lock()
-        self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[None]]] = queue.SimpleQueue()
+        self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[dict[int, int]]]] = queue.SimpleQueue()
         self._reader: Reader | None = None
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
@@ -263,22 +264,27 @@ class BatchConsumer(base.Consumer):
             if not offsets:
                 return False
             await self.app.producer.flush()
-            if not await self._commit(offsets):
-                return False
-            self._committed_offset.update(offsets)
-            return True
+            done = await self._commit(offsets)
+            self._committed_offset.update(done)
+            return bool(done)
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        if self._closing.is_set():
-            return False
-        done: Future[None] = Future()
+    async def _commit(self, offsets: Mapping[TP, int]) -> dict[TP, int]:  # type: ignore[override]  # Faust: a bool
+        """Have the poller commit; return what is committed."""
+        poller = self._poller
+        if poller is None or self._closing.is_set():
+            return {}
+        topics = {tp.partition: tp for tp in offsets}
+        done: Future[dict[int, int]] = Future()
         self._commits.put(({tp.partition: offset for tp, offset in offsets.items()}, done))
+        while not done.done():
+            if not poller.is_alive():
+                return {}
+            await asyncio.sleep(0.01)
         try:
-            await asyncio.wrap_future(done)
+            return {topics[partition]: offset for partition, offset in done.result().items()}
         except Transient as error:
             log.warning("offsets not committed, will be tried again", error=str(error))
-            return False
-        return True
+            return {}
 
     async def perform_seek(self) -> None:
         """Nothing: an assignment starts at its committed offsets."""
@@ -349,7 +355,6 @@ class BatchConsumer(base.Consumer):
 
     def _poll(self, topic: str, loop: asyncio.AbstractEventLoop) -> None:
         """Read until closed."""
-        reader = None
         try:
             reader = self._reader = Reader(
                 self.settings,
@@ -371,25 +376,21 @@ class BatchConsumer(base.Consumer):
                 for batch in batches:
                     self._handoff.put(reader.epoch, batch)
                 self._serve_commits(reader)
-        except MillstreamError as error:
-            if not self._closing.is_set():
-                asyncio.run_coroutine_threadsafe(self.crash(error), loop)
-        finally:
-            self._closing.set()
-            if reader is not None:
-                self._serve_commits(reader)
-                reader.close()
+            self._serve_commits(reader)
+            reader.close()
+        except BaseException:
+            # Without its poller the worker would live on, call itself ready, and read nothing.
+            log.exception("reading failed; leaving without a commit")
+            leave(1)
 
     def _serve_commits(self, reader: Reader) -> None:
         """Make the commits that the event loop asks for: librdkafka's client hangs when another thread makes them."""
         while not self._commits.empty():
             offsets, done = self._commits.get()
             try:
-                reader.commit(offsets)
+                done.set_result(reader.commit(offsets))
             except MillstreamError as error:
                 done.set_exception(error)
-            else:
-                done.set_result(None)
 
     async def _assigned(self, topic: str, partitions: Partitions) -> None:
         assert self._reader is not None
@@ -398,6 +399,7 @@ class BatchConsumer(base.Consumer):
         self._assignment = frozenset(TP(topic, partition) for partition in partitions)
         self.joined = True
         self._start_rebalance()
+        self.app.go_on()  # type: ignore[attr-defined]
         self.app.consumer_generation_id = self._reader.epoch
         await self.on_partitions_assigned(set(self._assignment), self._reader.epoch)
 
@@ -410,6 +412,7 @@ class BatchConsumer(base.Consumer):
         if lost:
             self._assignment -= revoked
         self._start_rebalance()
+        self.app.let_go()  # type: ignore[attr-defined]
         await self.on_partitions_revoked(revoked)
         self._assignment -= revoked
         self._forget(revoked)
@@ -462,9 +465,10 @@ class BatchProducer(base.Producer):
         await self.buffer.flush()
         try:
             await asyncio.get_running_loop().run_in_executor(None, self.flush_run)
-        except DeliveryFailed as error:
-            log.error("results were not delivered", error=str(error))
-            raise
+        except (DeliveryFailed, Transient) as error:
+            # Faust would commit once more while it stops, and the rows of the lost results would be acknowledged.
+            log.error("results were not delivered; leaving without a commit", error=str(error))
+            leave(1)
 
 
 Transport.Consumer = BatchConsumer  # type: ignore[assignment,misc]

@@ -1,6 +1,5 @@
 """One batch, from the agent to the results topic: compute, publish, wait out what will pass."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,13 +8,15 @@ from typing import Protocol
 import structlog
 
 from pipeline import metrics
-from pipeline.errors import Transient
+from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
+from pipeline.settings import changed as settings_changed
 from pipeline.store import ObjectStore
 from processor.batch import Results, process
 from processor.calculators import CalculatorCache
+from processor.leave import leave, start_over
 
 log = structlog.get_logger("processor")
 
@@ -49,13 +50,18 @@ class Worker:
         self._book = JobBook(results)
         self._calculators = CalculatorCache(settings)
         self._outlet = outlet
-        self._stopping = threading.Event()
+        self._leaving = threading.Event()
+        self._changed = settings_changed()
         self.holding: str | None = None
         """Why a batch is being held just now, or None."""
 
-    def stop(self) -> None:
-        """Wait no longer for surroundings that fail."""
-        self._stopping.set()
+    def let_go(self) -> None:
+        """Wait no longer for surroundings that fail: the worker stops, or its partitions are wanted elsewhere."""
+        self._leaving.set()
+
+    def go_on(self) -> None:
+        """Wait again: partitions are assigned."""
+        self._leaving.clear()
 
     def handle(self, batch: Batch) -> None:
         """Compute a batch and publish its results, in this order:
@@ -91,12 +97,23 @@ class Worker:
                     )
                 pause = PAUSES[min(tries, len(PAUSES) - 1)]
                 tries += 1
-                if self._stopping.wait(pause):
-                    log.warning("stopped while holding a batch: it comes again", offset=batch.first)
-                    os._exit(0)
+                if isinstance(error, Hold) and self._has_changed():
+                    log.warning("the configuration has changed: starting anew with it")
+                    start_over()
+                if self._leaving.wait(pause):
+                    log.warning("let go of a batch that was held: it comes again", offset=batch.first)
+                    leave(1)
             else:
                 self.holding = None
                 return results
+
+    def _has_changed(self) -> bool:
+        """Whether the configuration is another than at the start, and can be used."""
+        try:
+            return self._changed() is not None
+        except SettingsError as error:
+            log.warning("the changed configuration can't be used", why=str(error))
+            return False
 
 
 def _count(results: Results, seconds: float) -> None:

@@ -100,15 +100,21 @@ class Collection:
         """Learn how many rows the file has. Rows above are none of it, and are let go."""
         self.captured = captured
         for row in [row for row in self._rejects if row >= captured.rows]:
-            del self._rejects[row]
+            self.size -= len(self._rejects.pop(row))
         size = self.job.block
         for number in [number for number in self._blocks if (number + 1) * size > captured.rows]:
-            block = self._blocks.pop(number)
-            self._results -= int(block.seen.sum())
+            block = self._release(number)
             for rows, table in zip(block.rows, block.tables, strict=True):
                 inside = np.flatnonzero(rows < captured.rows)
                 if len(inside):
                     self._add_to(number, rows[inside], take(table, inside))
+
+    def _release(self, number: int) -> _Block:
+        """Take a block out of the account."""
+        block = self._blocks.pop(number)
+        self._results -= int(block.seen.sum())
+        self.size -= sum(table.nbytes for table in block.tables)
+        return block
 
     def is_complete(self) -> bool:
         """Whether every row is here, as a result or as a reject."""
@@ -132,9 +138,7 @@ class Collection:
         """Let go of what came over a partition: it is somebody else's, and its rows come again there."""
         size = self.job.block
         for number in [number for number in self._blocks if self.job.partition(number * size) == partition]:
-            block = self._blocks.pop(number)
-            self._results -= int(block.seen.sum())
-            self.size -= sum(table.nbytes for table in block.tables)
+            self._release(number)
         for row in [row for row in self._rejects if self.job.partition(row) == partition]:
             self.size -= len(self._rejects.pop(row))
 

@@ -24,7 +24,8 @@ class Ledger:
 
     def hold(self, partition: int, file_id: str, offset: int) -> None:
         """Note that a row of the job at `offset` or later is in memory only."""
-        self._held.setdefault(partition, {}).setdefault(file_id, offset)
+        held = self._held.setdefault(partition, {})
+        held[file_id] = min(offset, held.get(file_id, offset))
 
     def release(self, file_id: str) -> None:
         """Note that nothing of the job is in memory only any more: it is on S3, or wanted by nobody."""

@@ -66,6 +66,7 @@ class Sink:
         self._publisher = Publisher(results)
         self._sweeper = Sweeper(results, self._publisher)
         self._reader: Reader | None = None
+        self._stuck: dict[str, str] = {}
         self._joined = False
         self._holding: str | None = None
 
@@ -76,7 +77,8 @@ class Sink:
     def why_not_ready(self) -> list[str]:
         """Return what stands in the way of work; for any thread."""
         reasons = [] if self._joined else ["not in the consumer group yet"]
-        return [*reasons, f"held: {self._holding}"] if self._holding else reasons
+        reasons += [f"held: {self._holding}"] if self._holding else []
+        return reasons + [f"{name} can't be published: {why}" for name, why in list(self._stuck.items())]
 
     def run(self) -> None:
         """Work until `stop`. Rows that aren't on S3 by then are not committed, and come again."""
@@ -135,10 +137,10 @@ class Sink:
             if collection.captured is None:
                 read = partial(records.read, self._store, layout.captured(job.file_id), Captured)
                 captured = self._patiently(reader, epoch, read)
+                if epoch != reader.epoch:
+                    return  # what is held of these partitions was dropped, and comes again
                 if captured is not None:
                     collection.settle(captured)
-        if epoch != reader.epoch:
-            return
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
         for collection in touched.values():
@@ -200,10 +202,11 @@ class Sink:
                 if self._stopping.wait(PAUSES[min(tries, len(PAUSES) - 1)]):
                     return
                 tries += 1
-            except Exception:
+            except Exception as error:
                 log.exception(
                     "publishing failed; the job stays as it is until the next start", job=job.file_id
                 )
+                self._stuck[job.name] = f"{type(error).__name__}: {error}"
                 return
             else:
                 _report(job, end)
@@ -239,13 +242,12 @@ class Sink:
     # ---- the group
 
     def _commit(self, reader: Reader) -> None:
-        offsets = self._ledger.committable()
         try:
-            reader.commit(offsets)
+            done = reader.commit(self._ledger.committable())
         except Transient as error:
             log.warning("offsets not committed, will be tried again", why=str(error))
             return
-        self._ledger.committed(offsets)
+        self._ledger.committed(done)
 
     def _assigned(self, partitions: Partitions) -> None:
         self._joined = True

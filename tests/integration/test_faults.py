@@ -1,0 +1,118 @@
+"""What goes wrong beside the rows: each time nothing is acknowledged that isn't done."""
+
+import json
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.integration.chain import millstream
+from tests.integration.stack import stack
+from tests.integration.test_chain import FLIGHTS, orders, push
+from tests.services.kafka import Broker
+from tests.services.s3 import S3
+
+SHIPPING = """
+[calculations.shipping]
+match = "parcels*.csv"
+id = "parcel"
+columns = { weight = "DOUBLE" }
+python = "shipping:cost"
+version = "1"
+outputs = { cost = "DOUBLE" }
+"""
+
+
+def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
+    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """The results topic takes no message at all for a while: the worker leaves, and its successor does the work."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    source, result = orders(range(2000))
+    (tmp_path / "orders.csv").write_text(source)
+    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+        chain.logged("process", "partitions assigned")
+        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+
+        def limit(size: int) -> None:
+            entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+            topic = ConfigResource(ResourceType.TOPIC, f"{topic_prefix}.results", incremental_configs=[entry])
+            [done] = admin.incremental_alter_configs([topic]).values()
+            done.result(30)
+
+        limit(1)
+        push(chain, "orders.csv")
+        worker = chain.processes.pop("process")
+        assert worker.wait(60) == 1
+        assert "leaving without a commit" in chain.log("process").read_text()
+        group = Consumer(
+            {"bootstrap.servers": apache_kafka.bootstrap, "group.id": f"{topic_prefix}.processor"}
+        )
+        at = group.committed(
+            [TopicPartition(f"{topic_prefix}.rows", partition) for partition in range(4)], timeout=20
+        )
+        group.close()
+        assert [position.offset for position in at if position.offset > 0] == []
+        limit(1_000_000)
+        chain.start("process")
+        assert chain.get("/results/orders.csv", wait="60").text == result
+
+
+def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
+    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """It holds the rows, sees its configuration change, and begins anew with it; nothing has to be restarted by hand."""
+    config = tmp_path / "millstream.toml"
+    config.write_text(FLIGHTS)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "millstream.toml").write_text(SHIPPING)
+    (elsewhere / "parcels.csv").write_text("parcel,weight\nA1,2.5\nA2,x\n")
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+        chain.logged("process", "partitions assigned")
+        pushed = millstream("push", "parcels.csv", folder=elsewhere, env=chain.env)
+        assert pushed.returncode == 0, pushed.stderr
+        chain.logged("process", "is not a calculation of this worker's configuration")
+        (tmp_path / "shipping.py").write_text(
+            "import pyarrow as pa\nimport pyarrow.compute as pc\n\n"
+            "def cost(table: pa.Table) -> pa.Table:\n"
+            "    return pa.table({'cost': pc.multiply(table.column('weight'), 2.0)})\n"
+        )
+        config.write_text(SHIPPING + FLIGHTS)
+        assert chain.get("/results/parcels.csv", wait="60").text == "parcel,cost\nA1,5.0\n"
+        assert json.loads(chain.get("/receipts/parcels.csv").text)["rejected"] == 1
+
+
+def test_a_worker_that_stands_still_says_so_and_leaves(
+    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """A function that never returns: after the limit the process ends, without a commit."""
+    (tmp_path / "millstream.toml").write_text(SHIPPING)
+    (tmp_path / "shipping.py").write_text("import time\n\ndef cost(table):\n    time.sleep(3600)\n")
+    (tmp_path / "parcels.csv").write_text("parcel,weight\nA1,2.5\n")
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", MILLSTREAM_STALL_EXIT="3") as chain:
+        chain.logged("process", "partitions assigned")
+        push(chain, "parcels.csv")
+        assert chain.processes.pop("process").wait(60) == 1
+        assert "standing still" in chain.log("process").read_text()
+
+
+@pytest.mark.parametrize("topic", ["rows", "results"])
+def test_a_message_flood_of_strangers_stops_nobody(
+    topic: str, tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Ten thousand messages of forty jobs that nobody knows, in every partition, before the file."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    source, result = orders(range(2000))
+    (tmp_path / "orders.csv").write_text(source)
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+        chain.logged("process", "partitions assigned")
+        producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap, "batch.size": 30_000})
+        for number in range(10_000):
+            producer.produce(
+                f"{topic_prefix}.{topic}", key=f"{number % 40:032x}:{number}", value=b"{", partition=number % 4
+            )
+        producer.flush()
+        push(chain, "orders.csv", "--wait")
+        assert chain.get("/results/orders.csv").text == result
