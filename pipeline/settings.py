@@ -1,6 +1,7 @@
 """All settings, read in one place: `millstream.toml`, then `MILLSTREAM_*` in the environment, then flags.
 
 A running `millstream up` in the same folder stands in for what none of them says: its addresses are in `.millstream/up.json`.
+It does so server by server: who names another broker keeps `up`'s S3 and reader.
 Nothing else reads the environment.
 """
 
@@ -8,7 +9,8 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,6 +24,12 @@ from pipeline.errors import SettingsError
 CONFIG_FILE = "millstream.toml"
 DATA_DIR = ".millstream"
 PREFIX = "MILLSTREAM_"
+_TABLES = {"s3", "http"}
+_EXAMPLES = {
+    "match": 'match = "orders*.csv"',
+    "id": 'id = "order_id"',
+    "outputs": 'outputs = { total = "quantity * price" }',
+}
 _NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG"}
 
 
@@ -142,9 +150,13 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
     written = _read_file(file)
     given = {name: value for name, value in flags.items() if value is not None}
     _check_environment()
-    environment = {name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)}
-    chosen = given.keys() | written.keys() | environment
-    running = {} if "kafka" in chosen or any(name.startswith("s3") for name in chosen) else running_up(folder)
+    chosen = _Chosen(
+        flags=_flat(given),
+        environment={name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)},
+        written=_flat(written),
+        file=file,
+    )
+    running = _unchosen(running_up(folder), chosen)
 
     class Loaded(Settings):
         @classmethod
@@ -162,9 +174,58 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
     try:
         return Loaded(**given)
     except SettingsSourceError as error:
-        raise SettingsError(f"{error}: {error.__cause__}") from error
+        field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
+        raise SettingsError(
+            f"{PREFIX}{field.upper()} in the environment: not valid JSON: {error.__cause__}"
+        ) from error
     except ValidationError as error:
-        raise SettingsError(_explain(error, file if written else None)) from None
+        raise SettingsError(_explain(error, chosen)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Which settings each source names, as the environment spells them, in lower case; those of a table one by one."""
+
+    flags: set[str]
+    environment: set[str]
+    written: set[str]
+    file: Path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.flags or name in self.environment or name in self.written
+
+    def source(self, path: tuple[int | str, ...]) -> str:
+        """Return what a message about a setting begins with: whose value it is."""
+        name = "_".join(str(part) for part in path[: 2 if path[0] in _TABLES else 1]).lower()
+        if name in self.flags:
+            return "--set "
+        if name in self.environment:
+            return f"{PREFIX}{name.upper()} in the environment: "
+        return f"{self.file}: " if self.written else ""
+
+
+def _flat(values: Mapping[str, Any]) -> set[str]:
+    """Return the names of settings, those in a table one by one: `s3_endpoint`."""
+    names = set()
+    for name, value in values.items():
+        if name in _TABLES and isinstance(value, Mapping):
+            names |= {f"{name}_{inner}" for inner in value}
+        else:
+            names.add(name)
+    return names
+
+
+def _unchosen(running: dict[str, Any], chosen: _Chosen) -> dict[str, Any]:
+    """Return what a running `up` says of servers that nobody chose.
+
+    An S3 server goes with its keys and buckets, a broker with its profile.
+    """
+    left_out = set()
+    if "kafka" in chosen:
+        left_out |= {"kafka", "profile"}
+    if any(f"s3_{name}" in chosen for name in ("endpoint", "access_key", "secret_key", "region")):
+        left_out |= {"s3"}
+    return {name: value for name, value in running.items() if name not in left_out}
 
 
 def config_file(folder: Path | None = None) -> Path:
@@ -243,26 +304,31 @@ def _names() -> list[str]:
     return names
 
 
-def _explain(error: ValidationError, file: Path | None) -> str:
+def _explain(error: ValidationError, chosen: _Chosen) -> str:
     """Return one line per problem: setting, value, what would be right."""
     lines = []
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
+        source = chosen.source(problem["loc"]) if path else ""
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{path} is no setting{_suggest(path, _dotted(problem['loc']))}")
+            lines.append(f"{source}{path} is no setting{_suggest(path, _dotted(problem['loc']))}")
+            continue
+        if problem["type"] == "missing":
+            right = _EXAMPLES.get(str(problem["loc"][-1]))
+            lines.append(f"{source}{path} is missing" + (f": {right} would be right" if right else ""))
             continue
         secret = "key" in path or "token" in path
-        value = "" if secret or problem["type"] == "missing" or not path else f" = {problem['input']!r}"
-        lines.append(f"{path}{value}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
-    where = f"{file}: " if file else ""
-    return "\n".join(where + line for line in lines)
+        value = "" if secret or not path else f" = {problem['input']!r}"
+        said = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{source}{path}{value}: {said}" if path else said)
+    return "\n".join(lines)
 
 
 def _dotted(path: tuple[int | str, ...]) -> set[str]:
     """Return the settings that stand beside a wrong one, with dots."""
     if path[0] == "calculations" and len(path) > 1:
         return {f"calculations.{path[1]}.{name}" for name in Calculation.model_fields if name != "label"}
-    names = {name.replace("_", ".", 1) if name.split("_")[0] in {"s3", "http"} else name for name in _names()}
+    names = {name.replace("_", ".", 1) if name.split("_")[0] in _TABLES else name for name in _names()}
     return names | {"calculations"}
 
 
