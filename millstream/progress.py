@@ -59,7 +59,7 @@ class Lines:
             self._said = now
             how_far = f" ({share:.0%})" if share is not None else ""
             speed = f", {rows / (now - started):,.0f} rows/s" if now > started else ""
-            self.say(f"{name}: {rows:,} rows captured{how_far}{speed}")
+            self.say(f"{name}: {rows:,} {'row' if rows == 1 else 'rows'} captured{how_far}{speed}")
 
     def done(self, name: str) -> None:
         """See Progress."""

@@ -8,13 +8,20 @@ from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
 from pipeline.settings import Settings, config_file
+from pipeline.states import counted
 from processor.calculate import Calculated, Calculator
 from processor.functions import Functions
 from producer.content import merged
-from producer.local import chunks
+from producer.local import chunks, require
 from producer.prepare import Prepared, prepare
 from producer.reader import Block, read
 from producer.spool import spool
+
+_FURTHER = 1000
+"""Rows that are computed, at least: a table of twenty seldom shows what is wrong with a file."""
+
+_REASONS = 5
+"""Different reasons of rejects among them that are shown."""
 
 _WIDEST = 40
 """Characters of a cell that are shown."""
@@ -25,8 +32,11 @@ def trial(
 ) -> Iterator[str]:
     """Yield lines of text: how the file is read, a table of what becomes of the first `rows` rows, and a summary.
 
+    Where there are more rows, it is also said how many of the first 1,000 would be rejected, and why.
+
     Raises InputError or CalculationError where no job could be made of the file, Hold where a Python function can't be loaded.
     """
+    require(path)
     name = name_of(name if name is not None else path.name)
     calculation = choose(settings.calculations.values(), name)
     known = merged(calculation.dialect, told)
@@ -39,15 +49,15 @@ def trial(
         outputs = ", ".join(f"{output} {kind.sql}" for output, kind in bound.outputs)
         yield f"calculation {bound.calculation.label}: {', '.join(bound.ids)} -> {outputs}"
         yield ""
-        blocks = read(file.path, prepared.dialect, prepared.columns, block=rows)
+        blocks = read(file.path, prepared.dialect, prepared.columns, block=max(rows, _FURTHER))
         block = next(blocks, None)
         if block is None:
             yield "the file has a header and no rows"
             return
-        yield from _shown(block, calculator.run(block.table), prepared)
+        yield from _shown(block, calculator.run(block.table), prepared, rows)
 
 
-def _shown(block: Block, calculated: Calculated, prepared: Prepared) -> Iterator[str]:
+def _shown(block: Block, calculated: Calculated, prepared: Prepared, rows: int) -> Iterator[str]:
     bound = prepared.bound
     header = ["row", *bound.ids, *(name for name, _ in bound.outputs), "rejected because"]
     lines: dict[int, list[str]] = {}
@@ -69,10 +79,25 @@ def _shown(block: Block, calculated: Calculated, prepared: Prepared) -> Iterator
     for malformed in block.malformed:
         why = f"line {malformed.line}: {malformed.error}"
         lines[malformed.row] = [str(malformed.row), *("" for _ in (*bound.ids, *bound.outputs)), why]
-    yield from _table(header, [lines[row] for row in sorted(lines)])
+    shown = sorted(lines)[:rows]
+    yield from _table(header, [lines[row] for row in shown])
     yield ""
-    good, bad = len(calculated.good), block.rows - len(calculated.good)
-    yield f"{block.rows:,} rows = {good:,} results + {bad:,} rejected"
+    bad = sum(bool(lines[row][-1]) for row in shown)
+    yield f"{counted(len(shown), 'row')} = {counted(len(shown) - bad, 'result')} + {bad:,} rejected"
+    if block.rows > len(shown):
+        yield from _further(block.rows, {row: line[-1] for row, line in sorted(lines.items()) if line[-1]})
+
+
+def _further(rows: int, rejects: dict[int, str]) -> Iterator[str]:
+    """Say what becomes of more rows than are shown; `rejects` has the reason by row number."""
+    yield f"of the first {counted(rows, 'row')}, {len(rejects) or 'none'} would be rejected"
+    first: dict[str, int] = {}
+    for row, why in rejects.items():
+        first.setdefault(why, row)
+    for why, row in list(first.items())[:_REASONS]:
+        yield f"    row {row}: {_flat(why)}"
+    if len(first) > _REASONS:
+        yield f"    and {counted(len(first) - _REASONS, 'further reason')}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:

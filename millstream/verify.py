@@ -10,6 +10,7 @@ from pipeline.dialect import Dialect, malformed_name, read_csv_sql
 from pipeline.duck import connect, errors
 from pipeline.errors import NotFound, Permanent
 from pipeline.jobs import Captured, Job, Receipt, Stored
+from pipeline.states import counted
 from pipeline.store import ObjectStore
 
 REJECT_COLUMNS = ("_row", "_error")
@@ -39,7 +40,7 @@ def verify(uploads: ObjectStore, results: ObjectStore, name: str) -> Iterator[st
         yield f"the output is as it was written: {receipt.output.size:,} bytes, SHA-256 {receipt.output.sha256}"
         yield from _output(receipt, job, output)
         yield from _rejects(results, receipt, job, Path(folder) / "rejects.csv")
-    yield f"{receipt.rows:,} rows in = {receipt.results:,} results + {receipt.rejected:,} rejected"
+    yield f"{counted(receipt.rows, 'row')} in = {counted(receipt.results, 'result')} + {receipt.rejected:,} rejected"
 
 
 def _account(receipt: Receipt, job: Job, captured: Captured) -> Iterator[str]:
@@ -77,7 +78,7 @@ def _output(receipt: Receipt, job: Job, path: Path) -> Iterator[str]:
     rows, malformed, _ = _count(path, columns)
     _same("rows of the output", rows, "results of the receipt", receipt.results)
     _same("rows of the output that aren't whole", malformed, "what it may have", 0)
-    yield f"the output has {rows:,} rows of {len(columns)} columns"
+    yield f"the output has {counted(rows, 'row')} of {counted(len(columns), 'column')}"
 
 
 def _rejects(results: ObjectStore, receipt: Receipt, job: Job, path: Path) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _rejects(results: ObjectStore, receipt: Receipt, job: Job, path: Path) -> It
         "rejects of the receipt",
         receipt.rejected,
     )
-    yield f"the rejects have {rows:,} rows, each of another row of the input"
+    yield f"the rejects have {counted(rows, 'row')}, each of another row of the input"
 
 
 def _fetch(results: ObjectStore, stored: Stored, path: Path) -> Path:

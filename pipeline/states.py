@@ -101,12 +101,15 @@ class State:
     def summary(self) -> str:
         """One line for people: what is happening, or what happened and why."""
         if self.state == "capturing" and self.rows_captured:
-            return f"capturing: {self.rows_captured:,} rows so far"
+            return f"capturing: {counted(self.rows_captured, 'row')} so far"
         if self.state == "computing" and self.captured is not None:
-            return f"computing: all {self.captured.rows:,} rows captured"
+            rows = self.captured.rows
+            return f"computing: {'all ' if rows > 1 else ''}{counted(rows, 'row')} captured"
         if self.state == "published" and self.served is not None:
             done = self.served
-            return f"published: {done.rows:,} rows in, {done.results:,} out, {done.rejected:,} rejected"
+            return (
+                f"published: {counted(done.rows, 'row')} in, {done.results:,} out, {done.rejected:,} rejected"
+            )
         return f"{self.state}: {self.reason}" if self.reason else self.state
 
 
@@ -135,6 +138,11 @@ def look(uploads: ObjectStore, results: ObjectStore, name: str) -> State:
         return State(name, "deleted", "it was deleted", record.generation)
     found = State(name, "published", None, record.generation, record.file_id, upload, served, end)
     return found if is_published else _unpublished(results, found, record.file_id)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it is of: `1 row`, `1,024 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def source_keys(name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.dialect import DialectOverrides
 from pipeline.events import ID_LENGTH, end_key, end_value, rows_per_partition
 from pipeline.settings import Settings
+from pipeline.states import counted
 from producer.encode import encode
 from producer.local import chunks
 from producer.reader import read
@@ -37,7 +38,7 @@ def preview(path: Path, told: DialectOverrides, explain: Callable[[str], None]) 
             yield b"".join(map(_line, events.keys, events.values))
         for share in rows_per_partition(NO_FILE_ID, rows, block, partitions).values() or [0]:
             yield _line(end_key(NO_FILE_ID), end_value(share, 0))
-        explain(f"{rows:,} rows, {malformed:,} of them malformed")
+        explain(f"{counted(rows, 'row')}, {malformed:,} of them malformed")
 
 
 def _line(key: bytes, value: bytes) -> bytes:

@@ -21,6 +21,7 @@ from pipeline.errors import (
     CalculationError,
     InputError,
     JobEnded,
+    MillstreamError,
     NotFound,
     Permanent,
     PreconditionFailed,
@@ -31,10 +32,11 @@ from pipeline.jobs import Captured, End, Job, NameRecord
 from pipeline.kafka import Publisher
 from pipeline.names import COMPRESSIONS, name_of
 from pipeline.settings import Settings
+from pipeline.states import counted
 from producer.capture import Capture
 from producer.content import Content, merged, source_of, telling
 from producer.heartbeat import ended
-from producer.local import chunks
+from producer.local import chunks, require
 from producer.patience import Patience
 from producer.prepare import Prepared, prepare
 from producer.progress import Progress, Silent
@@ -80,7 +82,14 @@ def push(
     if name is not None and len(paths) > 1:
         raise UsageError(f"--name {name}: it is for one file, and there are {len(paths)}")
     with ExitStack() as contents:
-        files = [_look_at(path, settings, name, told, contents, progress) for path in paths]
+        try:
+            files = [_look_at(path, settings, name, told, contents, progress) for path in paths]
+        except MillstreamError as error:
+            if len(paths) > 1:
+                error.add_note(
+                    "nothing was uploaded: all files are looked at first, and this one can't be taken"
+                )
+            raise
         twice = {file.name for file in files if sum(file.name == other.name for other in files) > 1}
         if twice:
             raise UsageError(
@@ -104,6 +113,7 @@ def _look_at(
     contents: ExitStack,
     progress: Progress,
 ) -> _File:
+    require(path)
     suffix = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
     name = name_of(name if name is not None else path.name)
     calculation = choose(settings.calculations.values(), name)
@@ -112,7 +122,7 @@ def _look_at(
         spool(chunks(path), str(path), tempfile.gettempdir(), encoding=known.encoding)
     )
     prepared = prepare(calculation, spooled, known)
-    progress.say(f"{path}: {prepared.dialect.describe()}; {len(prepared.columns)} columns")
+    progress.say(f"{path}: {prepared.dialect.describe()}; {counted(len(prepared.columns), 'column')}")
     return _File(path, name + suffix, name, spooled, prepared)
 
 
@@ -205,7 +215,7 @@ def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progr
     elif isinstance(outcome, Captured):
         bad = f", {outcome.malformed:,} of them malformed" if outcome.malformed else ""
         already = "" if upload.new else " (already running)"
-        progress.say(f"{job.name}: {outcome.rows:,} rows captured{bad}{already}")
+        progress.say(f"{job.name}: {counted(outcome.rows, 'row')} captured{bad}{already}")
 
 
 def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress) -> None:
@@ -223,7 +233,7 @@ def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress) -> None:
                 progress.say(f"{job.name}: published, and by now replaced by a newer upload's result")
             else:
                 progress.say(
-                    f"{job.name}: published, {receipt.results:,} rows and {receipt.rejected:,} rejects"
+                    f"{job.name}: published, {counted(receipt.results, 'row')} and {counted(receipt.rejected, 'reject')}"
                 )
     if failed is not None:
         raise failed

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from millstream import cli
 from millstream.progress import Lines
+from tests.files import Files
 
 ORDERS = 'order_id,quantity,price\n007,3,9.99\n008,x,1\n009,4\n010,5,"2.50"\n'
 CALCULATION = """
@@ -109,6 +110,26 @@ def test_bad_input_has_a_clear_message_and_exit_code_1(
     assert done.exit_code == 1, done.stderr
     assert done.stderr.startswith("millstream: ")
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("command", ["push", "try"])
+@pytest.mark.parametrize(
+    ("file", "message"), [("no.txt", "there is no such file"), ("dir.txt", "is a folder")]
+)
+def test_a_file_that_is_none_is_said_so_before_a_calculation_is_missed(
+    command: str, file: str, message: str, orders: Path
+) -> None:
+    (orders / "dir.txt").mkdir()
+    done = run(command, file)
+    assert done.exit_code == 1
+    assert message in done.stderr
+
+
+def test_one_bad_file_of_several_keeps_all_from_being_uploaded_and_that_is_said(orders: Path) -> None:
+    done = run("push", "orders.csv", "no.csv")
+    assert done.exit_code == 1
+    assert "no.csv: there is no such file" in done.stderr
+    assert "nothing was uploaded" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -228,6 +249,17 @@ def test_try_shows_results_and_rejects_side_by_side(orders: Path) -> None:
     assert "4 rows = 2 results + 2 rejected" in done.stdout
 
 
+def test_try_says_how_many_of_the_first_thousand_rows_would_be_rejected(orders: Path) -> None:
+    rows = [f"{n},{'x' if n in {500, 900, 1100} else n},1.00" for n in range(1200)]
+    (orders / "orders.csv").write_text("\n".join(["order_id,quantity,price", *rows]))
+    done = run("try", "orders.csv", "-n", "1")
+    assert done.stdout.splitlines()[-3:] == [
+        "1 row = 1 result + 0 rejected",
+        "of the first 1,000 rows, 2 would be rejected",
+        "    row 500: quantity: 'x' is not BIGINT",
+    ]
+
+
 def test_the_dialect_is_as_configured_unless_flags_say_otherwise(folder: Path) -> None:
     (folder / "millstream.toml").write_text(
         CALCULATION + 'dialect = { delimiter = ";", encoding = "cp1252" }\n'
@@ -308,3 +340,17 @@ def test_plain_progress_is_a_line_every_few_seconds() -> None:
         "a.csv: 5,000 rows captured (25%), 1,000 rows/s",
         "a.csv: 10,000 rows captured (50%), 1,000 rows/s",
     ]
+
+
+@pytest.mark.parametrize("path", ["nowhere/computed.csv", "folder"])
+def test_get_names_the_path_that_it_was_given(
+    path: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "folder").mkdir()
+    files = Files()
+    files.published()
+    monkeypatch.setattr("millstream.stores.stores", lambda _: files)
+    done = run("get", "orders.csv", "-o", path)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"millstream: {path}: ")
+    assert [found.name for found in folder.iterdir()] == ["folder"]

@@ -46,5 +46,7 @@ def command(
                 for chunk in body.chunks:
                     file.write(chunk)
             fresh.replace(output)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(output)) from None  # not the name that nobody gave
         finally:
             fresh.unlink(missing_ok=True)

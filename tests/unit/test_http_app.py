@@ -165,7 +165,7 @@ def test_the_job_of_a_published_file_has_its_figures(files: Files, client: Clien
     receipt = files.published()
     found = client.get("/jobs/orders.csv").json()
     assert found["state"] == "published"
-    assert found["summary"] == "published: 1 rows in, 1 out, 0 rejected"
+    assert found["summary"] == "published: 1 row in, 1 out, 0 rejected"
     assert (found["rows_captured"], found["rows_total"]) == (1, 1)
     assert (found["generation"], found["file_id"], found["calculation"]) == (1, receipt.file_id, "orders")
     assert found["source"]["key"] == "orders.csv"

@@ -75,7 +75,7 @@ def test_the_receipt_makes_it_published(files: Files) -> None:
     receipt = files.published()
     found = where(files)
     assert (found.state, found.served, found.headline) == ("published", receipt, "published")
-    assert found.summary == "published: 1 rows in, 1 out, 0 rejected"
+    assert found.summary == "published: 1 row in, 1 out, 0 rejected"
 
 
 def test_a_published_file_takes_three_reads(files: Files) -> None:
