@@ -1,8 +1,13 @@
-"""The logs of several processes as one: each line after its process's name, on stdout and in a file."""
+"""The logs of several processes as one: each line after its process's name, on stdout and in a file.
+
+Of some only the file has everything: servers that aren't ours say much that is for their makers.
+"""
 
 import logging
+import re
 import sys
 import threading
+from collections.abc import Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -14,10 +19,43 @@ _WIDTH = 9
 _FILE_BYTES = 10_000_000  # of the file and of each of its two predecessors
 
 
-class LogLines:
-    """Writes `name | line` to a stream, in colour on a terminal, and to a file of limited size."""
+_TROUBLE = re.compile(r"[WEF]\d{4} |(?!I\d{4} ).*\b(WARN|WARNING|ERROR|FATAL|panic|panicked)\b")
+"""A warning or worse, as Go's glog and Rust's tracing have it."""
 
-    def __init__(self, path: Path, stream: TextIO | None = None) -> None:
+
+class Milestones:
+    """Whether each of some processes has said something by now; fed line by line, from any thread."""
+
+    def __init__(self, wanted: Mapping[str, str]) -> None:
+        """`wanted` has a process's words by its name."""
+        self._wanted = dict(wanted)
+
+    def note(self, name: str, line: str) -> None:
+        """Take a line of a process's log."""
+        if name in self._wanted and self._wanted[name] in line:
+            self._wanted.pop(name, None)
+
+    def reached(self) -> bool:
+        """Whether all of them have."""
+        return not self._wanted
+
+
+class LogLines:
+    """Writes `name | line` to a stream, in colour on a terminal, and to a file of limited size.
+
+    Of processes in `terse` the stream gets warnings and errors alone. `milestones` gets every line.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        stream: TextIO | None = None,
+        *,
+        terse: frozenset[str] = frozenset(),
+        milestones: Milestones | None = None,
+    ) -> None:
+        self._terse = terse
+        self._milestones = milestones
         self._stream: TextIO | None = stream or sys.stdout
         self._colour = self._stream.isatty()
         self._file = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=2, encoding="utf-8")
@@ -39,10 +77,12 @@ class LogLines:
 
     def write(self, name: str, line: str) -> None:
         """Write one line."""
+        if self._milestones is not None:
+            self._milestones.note(name, line)
         with self._lock:
             text = f"{name:<{_WIDTH}} | {line}"
             self._file.emit(logging.makeLogRecord({"msg": text}))
-            if self._stream is None:
+            if self._stream is None or (name in self._terse and not _TROUBLE.match(line)):
                 return
             try:
                 print(self._paint(name, text), file=self._stream, flush=True)

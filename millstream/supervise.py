@@ -105,9 +105,11 @@ class Supervisor:
             f"{child.command.name} {how} after {now - child.since:.1f} s; it starts again in {delay:g} s"
         )
 
-    def stop(self, names: Iterable[str], timeout: float) -> None:
-        """End these for good, all at once, and kill what still runs after `timeout` seconds."""
+    def stop(self, names: Iterable[str], timeout: float, *, harm: str = "") -> None:
+        """End these for good, all at once, and kill what still runs after `timeout` seconds; `harm` says what that means."""
         children = [self._children.pop(name) for name in names if name in self._children]
         running = [(child.command, child.process) for child in children]
         for name in process.stop(running, timeout):
-            self._say(f"{name} did not end within {timeout:g} s and was killed")
+            self._say(
+                f"{name} did not end within {timeout:.1f} s and was killed" + (f": {harm}" if harm else "")
+            )

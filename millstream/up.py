@@ -2,7 +2,7 @@
 
 DIR/up.lock   held while it runs: one `up` for one directory
 DIR/up.json   where everything listens, and the process ids (mode 0600); other commands find it there
-DIR/up.log    what all processes log, as it is on the terminal
+DIR/up.log    what all processes log; on the terminal the two servers' warnings and errors alone
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,15 @@ from pydantic import BaseModel, SecretStr
 
 from millstream import embedded, ports, process
 from millstream.embedded import Embedded
-from millstream.loglines import LogLines
+from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
 from millstream.supervise import Supervisor
 from pipeline.errors import SettingsError
 from pipeline.settings import PREFIX, S3Settings, Settings
 
-STAGES_STOP_SECONDS, SERVERS_STOP_SECONDS = 3.2, 1.6
-"""After Ctrl-C the stages have this long to end, then the servers: under 5 s in all. Who takes longer is killed.
+STOP_SECONDS, STAGES_STOP_SECONDS = 5.0, 3.8
+"""After Ctrl-C everything has this long to end: the stages first, then the servers, which have what is left. Who takes longer is
+killed.
 
 A Faust worker takes 2.3 s and SeaweedFS 1.1 s on two busy cores.
 """
@@ -49,14 +51,17 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
         local = _local(settings, plan, port)
         record = data / "up.json"
         record.unlink(missing_ok=True)  # of an `up` that was killed
-        log = LogLines(data / "up.log")
+        stages = _stages(local, processors)
+        milestones = Milestones(_milestones(stages))
+        servers = [plan.broker, plan.s3]
+        log = LogLines(
+            data / "up.log", terse=frozenset(server.name for server in servers), milestones=milestones
+        )
         supervisor = Supervisor(
             _spawner(log),
             lambda sentence: log.write("up", sentence),
             changed=lambda: _write_record(record, local, supervisor.pids()),
         )
-        servers = [plan.broker, plan.s3]
-        stages = _stages(local, processors)
         try:
             _start_servers(plan, local, supervisor, data / "up.log", stopping)
             if not stopping.is_set():
@@ -67,11 +72,23 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
                 log.write(
                     "up", f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything"
                 )
+            is_ready = False
             while not stopping.wait(_CHECK_SECONDS):
                 supervisor.check()
+                if not is_ready and milestones.reached():
+                    is_ready = True
+                    log.write(
+                        "up", f"ready: drop a file with  millstream push FILE --wait  or open {_http(local)}/"
+                    )
         finally:
-            supervisor.stop([command.name for command in stages], STAGES_STOP_SECONDS)
-            supervisor.stop([command.name for command in servers], SERVERS_STOP_SECONDS)
+            ended = time.monotonic() + STOP_SECONDS
+            supervisor.stop(
+                [command.name for command in stages],
+                STAGES_STOP_SECONDS,
+                harm="nothing is lost, its work comes again at the next start",
+            )
+            left = max(STOP_SECONDS - STAGES_STOP_SECONDS, ended - time.monotonic())
+            supervisor.stop([command.name for command in servers], left)
             record.unlink(missing_ok=True)
             log.write("up", "everything has ended")
             log.close()
@@ -172,6 +189,12 @@ def _stages(settings: Settings, processors: int) -> list[Command]:
         Command(name, (sys.executable, "-m", *program), folder, environment)
         for name, program in programs.items()
     ]
+
+
+def _milestones(stages: list[Command]) -> dict[str, str]:
+    """What each stage logs when it has begun to work, as part of a line."""
+    said = {"serve": "serving", "watch": "watching"}
+    return {stage.name: said.get(stage.name, "partitions assigned") for stage in stages}
 
 
 def _spawner(log: LogLines) -> Callable[[Command], Process]:

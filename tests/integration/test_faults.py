@@ -111,7 +111,10 @@ def test_a_message_flood_of_strangers_stops_nobody(
         producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap, "batch.size": 30_000})
         for number in range(10_000):
             producer.produce(
-                f"{topic_prefix}.{topic}", key=f"{number % 40:032x}:{number}", value=b"{", partition=number % 4
+                f"{topic_prefix}.{topic}",
+                key=f"{number % 40:032x}:{number}",
+                value=b"{",
+                partition=number % 4,
             )
         producer.flush()
         push(chain, "orders.csv", "--wait")

@@ -94,6 +94,15 @@ def test_up_ends_with_everything_it_started_within_five_seconds(
         assert not (up.data / "up.json").exists()
 
 
+def test_up_says_when_everything_is_ready_and_what_to_do_next(tmp_path: Path) -> None:
+    with _up(tmp_path / "data", 0) as up:
+        line = _line(up, "ready: drop a file with  millstream push FILE --wait  or open ")
+        assert up.record()["http"] in line
+        log = (up.data / "up.log").read_text()
+        assert log.count("partitions assigned") >= 2
+        assert "s3        | " in log
+
+
 def test_a_server_that_is_killed_comes_back_on_its_port_with_a_new_process_id(tmp_path: Path) -> None:
     with _up(tmp_path / "data", 0) as up:
         _line(up, "Ctrl-C ends everything")

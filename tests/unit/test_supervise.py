@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from millstream import process
-from millstream.loglines import LogLines
+from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
 from millstream.supervise import BackOff, Restarts, Supervisor
 
@@ -213,3 +213,43 @@ def test_a_closed_terminal_does_not_stop_the_file(tmp_path: Path) -> None:
     lines.write("up", "two")
     lines.close()
     assert (tmp_path / "up.log").read_text().splitlines() == ["up        | one", "up        | two"]
+
+
+def test_of_a_server_the_terminal_gets_warnings_alone_and_the_file_everything(tmp_path: Path) -> None:
+    stream = StringIO()
+    lines = LogLines(tmp_path / "up.log", stream, terse=frozenset({"s3", "kafka"}))
+    banner, news = (
+        "All components are running and ready to use:",
+        "I1122 12:00:00.000000 master.go:1 ERROR is 0",
+    )
+    go, rust = "W1122 12:00:00.000000 volume.go:1 disk full", "2026-11-22T12:00:00Z  WARN tansu: slow"
+    for line in (banner, news, go):
+        lines.write("s3", line)
+    lines.write("kafka", rust)
+    lines.write("watch", news)
+    lines.close()
+    assert stream.getvalue().splitlines() == [
+        f"s3        | {go}",
+        f"kafka     | {rust}",
+        f"watch     | {news}",
+    ]
+    assert len((tmp_path / "up.log").read_text().splitlines()) == 5
+
+
+def test_milestones_are_reached_when_every_process_has_said_its_own(tmp_path: Path) -> None:
+    milestones = Milestones({"serve": "serving", "process-1": "partitions assigned"})
+    lines = LogLines(tmp_path / "up.log", StringIO(), milestones=milestones)
+    lines.write("serve", "12:00:00 [info] serving  url=http://x")
+    lines.write("watch", "partitions assigned")
+    assert not milestones.reached()
+    lines.write("process-1", "12:00:01 [info] partitions assigned  partitions=[0]")
+    assert milestones.reached()
+    lines.close()
+
+
+def test_who_is_killed_at_the_stop_is_said_with_what_that_means() -> None:
+    said: list[str] = []
+    supervisor = Supervisor(lambda command: _started(command.name, _STUBBORN)[1], said.append)
+    supervisor.add(_command("process-1"))
+    supervisor.stop(["process-1"], 0.2, harm="nothing is lost")
+    assert said == ["process-1 did not end within 0.2 s and was killed: nothing is lost"]
