@@ -250,6 +250,8 @@ def test_milestones_are_reached_when_every_process_has_said_its_own(tmp_path: Pa
 def test_who_is_killed_at_the_stop_is_said_with_what_that_means() -> None:
     said: list[str] = []
     supervisor = Supervisor(lambda command: _started(command.name, _STUBBORN)[1], said.append)
-    supervisor.add(_command("process-1"))
+    child = supervisor.add(_command("process-1"))
     supervisor.stop(["process-1"], 0.2, harm="nothing is lost")
+    assert child.stdout is not None
+    child.stdout.close()
     assert said == ["process-1 did not end within 0.2 s and was killed: nothing is lost"]
