@@ -250,7 +250,7 @@ def test_a_reader_may_be_left_before_the_end(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b\n" + "1,2\n" * 100_000)
     blocks = read(path, Dialect(), ("a", "b"))
     assert next(blocks).rows == 8192
-    blocks.close()  # type: ignore[attr-defined]
+    blocks.close()
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.text('a,;"\n\r ', max_size=5)
