@@ -34,9 +34,10 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.reader = Reader(settings, uploads, results, reload)
-    for part in (http_jobs, http_results, http_uploads, http_health, http_pages):
-        app.include_router(part.router)
-    http_problems.install(app)
+    routers = [part.router for part in (http_jobs, http_results, http_uploads, http_health, http_pages)]
+    for router in routers:
+        app.include_router(router)
+    http_problems.install(app, [route for router in routers for route in router.routes])
     app.add_middleware(Meter)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from anyio import create_task_group
@@ -9,7 +11,9 @@ from fastapi import APIRouter, Query, Response
 
 from pipeline import layout
 from pipeline.errors import NameRefused
+from pipeline.jobs import Captured, Job
 from pipeline.names import name_of
+from pipeline.records import read
 from pipeline.states import State
 from sink.http_access import BEARER, MayRead
 from sink.http_answer import existing
@@ -42,6 +46,8 @@ async def job(reader: TheReader, response: Response, name: str) -> JobView:
     """Tell the state of the newest upload, its rows so far, and the result that can be fetched now."""
     existing(name)
     state = await reader.look(name)
+    if state.state == "published" and state.file_id is not None:
+        state = await reader.call(partial(_with_account, reader, state, state.file_id))
     if state.state in ("deleted", "unknown"):
         headers = {"Millstream-State": state.state}
         raise Trouble(404, f"{name}: {state.reason or state.state}", headers, state=state.state)
@@ -86,6 +92,12 @@ async def page(reader: Reader, prefix: str, after: str, limit: int) -> tuple[lis
             group.start_soon(look, name)
     listed = [states[name] for name in names if states[name].state not in ("deleted", "unknown")]
     return listed, names[-1] if len(found) > limit else None
+
+
+def _with_account(reader: Reader, state: State, file_id: str) -> State:
+    """Add to a published file's state what its receipt doesn't tell: when it was taken on, and its malformed rows."""
+    job = read(reader.results, layout.job(file_id), Job)
+    return replace(state, job=job, captured=read(reader.results, layout.captured(file_id), Captured))
 
 
 def _names(reader: Reader, prefix: str) -> Iterator[str]:

@@ -32,7 +32,7 @@ pre { overflow-x: auto; padding: .8rem; border: 1px solid #8884; border-radius: 
 """
 
 
-@router.get("/", dependencies=[MayRead])
+@router.api_route("/", methods=["GET", "HEAD"], dependencies=[MayRead])
 async def files(request: Request, reader: TheReader, prefix: Prefix = "", after: After = "") -> HTMLResponse:
     """Show the files, a hundred to a page."""
     states, more = await page(reader, prefix, after, 100)
@@ -53,7 +53,7 @@ async def files(request: Request, reader: TheReader, prefix: Prefix = "", after:
     return _page("Files", (table if states else nothing) + onward)
 
 
-@router.get("/docs")
+@router.api_route("/docs", methods=["GET", "HEAD"])
 async def docs(request: Request) -> HTMLResponse:
     """Show the routes as OpenAPI has them."""
     parts = [

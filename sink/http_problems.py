@@ -1,7 +1,8 @@
 """Errors as HTTP says them: problem details (RFC 9457), the same shape for every error of every route."""
 
+import asyncio
 import http
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import (
@@ -99,7 +101,7 @@ _MEANINGS = {
     404: "No such file",
     408: "The body stopped coming",
     409: "The newest upload has no result, and says why: `state` and `detail`",
-    412: "If-Match or If-Unmodified-Since doesn't hold",
+    412: "A condition of the request doesn't hold: If-Match, If-Unmodified-Since, or of an upload If-None-Match",
     415: "The Content-Encoding is none that is understood",
     416: "The range lies outside the file",
     422: "A name, a parameter or the upload isn't acceptable",
@@ -109,8 +111,9 @@ _MEANINGS = {
 }
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make every error of the app a problem; a method that a path doesn't take is told those that its `routes` do."""
+    app.state.routes = routes
     app.add_exception_handler(Trouble, _trouble)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -145,9 +148,20 @@ def _http(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {path}: see /docs for the routes there are",
         405: f"{request.method} is not for {path}: see /docs for the methods there are",
     }
-    return problem(
-        request, error.status_code, details.get(error.status_code, str(error.detail)), error.headers
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "GET, HEAD")
+    return problem(request, error.status_code, details.get(error.status_code, str(error.detail)), headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what the path takes: it may be several routes', each with a method of its own."""
+    return {
+        method
+        for route in request.app.state.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -186,6 +200,13 @@ class Faults:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # The server ends, and has waited as long as it does. An answer under way is broken off by returning.
+            if not started:
+                detail = "the server is ending: ask again"
+                await problem(Request(scope), 503, detail, {"Retry-After": "5", "Connection": "close"})(
+                    scope, receive, send
+                )
         except Exception as error:
             path = scope.get("path", "")
             if started and isinstance(error, MillstreamError):

@@ -6,7 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import structlog
-from anyio import EndOfStream, create_memory_object_stream, fail_after, from_thread, to_thread
+from anyio import (
+    ClosedResourceError,
+    EndOfStream,
+    create_memory_object_stream,
+    fail_after,
+    from_thread,
+    to_thread,
+)
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -24,12 +31,17 @@ from sink.http_reader import Reader, TheReader
 IDLE = 60.0
 """Seconds without a byte after which an upload is given up."""
 
+STOPPING = 1.5
+"""Seconds that an upload may go on once the server is asked to end; then it is answered, before its connection is closed."""
+
 _QUEUED = 64
 """Pieces, of 64 KB at most, that may wait while S3 takes a part."""
 
 _ENCODINGS = {"gzip": ".gz", "x-gzip": ".gz", "zstd": ".zst"}
 
 _log = structlog.get_logger()
+
+_UNSUPPORTED = ("if-match", "if-unmodified-since", "if-modified-since")
 
 router = APIRouter(dependencies=[MayWrite, BEARER])
 
@@ -41,6 +53,10 @@ _CREATED: Answers = {
         }
     }
 }
+
+
+class _BrokenOff(Exception):
+    """The body ended before its end."""
 
 
 class Uploaded(BaseModel):
@@ -70,28 +86,38 @@ _BODY: dict[str, Any] = {
     tags=["uploads"],
     summary="Upload a file to be computed",
     status_code=201,
-    responses=_CREATED | documented(400, 401, 408, 409, 415, 422, 500, 502, 503),
+    responses=_CREATED | documented(400, 401, 408, 409, 412, 415, 422, 500, 502, 503),
     openapi_extra=_BODY,
 )
 async def upload(request: Request, response: Response, reader: TheReader, name: str) -> Uploaded:
     """Put a file into the uploads bucket, where capture takes it on.
 
     What can be refused is refused before the body is read: send `Expect: 100-continue` to save sending it.
-    A client that goes away half way leaves nothing behind.
+    A client that goes away half way leaves nothing behind. With `If-None-Match: *` nothing that lies there is replaced.
     """
     key = _key(request, name)
     name = name_of(key)
     choose(reader.calculations(), name)
     await _check_alone(reader, name, key)
+    only_new = _only_new(request)
+    if only_new:
+        await reader.call(lambda: _check_new(reader, key))
     if reader.upload_threads.available_tokens < 1:
         raise Trouble(503, "as many uploads are under way as may be: ask again", {"Retry-After": "5"})
     started = time.monotonic()
     body = _Counted(request.stream())
     try:
-        etag = await _store(reader, key, body)
+        etag = await _store(reader, key, body, only_new)
     except ClientDisconnect:
         _log.info("upload broken off by the client", name=name, bytes=body.bytes)
         raise Trouble(400, f"the body ended after {body.bytes} bytes") from None
+    except _BrokenOff:
+        _log.info("upload given up: the server is ending", name=name, bytes=body.bytes)
+        raise Trouble(
+            503,
+            "the server is ending; nothing was kept: send it again",
+            {"Retry-After": "5", "Connection": "close"},
+        ) from None
     except TimeoutError:
         raise Trouble(
             408, f"no byte came for {IDLE:g} s; nothing was kept", {"Connection": "close"}
@@ -132,6 +158,28 @@ def _key(request: Request, name: str) -> str:
     return key
 
 
+def _only_new(request: Request) -> bool:
+    """Whether the client forbids to replace an upload; raise for conditions that can't be kept."""
+    headers = request.headers
+    for name in _UNSUPPORTED:
+        if name in headers:
+            raise Trouble(400, f"{name} with PUT can't be kept: of conditions, only If-None-Match: * can")
+    condition = headers.get("if-none-match")
+    if condition is not None and condition.strip() != "*":
+        raise Trouble(400, f"If-None-Match: {condition} with PUT can't be kept: only If-None-Match: * can")
+    return condition is not None
+
+
+def _check_new(reader: Reader, key: str) -> None:
+    try:
+        reader.uploads.head(key)
+    except NotFound:
+        return
+    raise Trouble(
+        412, f"{key} lies in the uploads bucket already, and If-None-Match: * forbids to replace it"
+    )
+
+
 async def _check_alone(reader: Reader, name: str, key: str) -> None:
     """Refuse a second source key for one name, as capture would later: which of them is the file?"""
     for other in source_keys(name):
@@ -167,7 +215,7 @@ class _Counted:
         return self
 
 
-async def _store(reader: Reader, key: str, body: _Counted) -> str:
+async def _store(reader: Reader, key: str, body: _Counted, only_new: bool) -> str:
     """Stream the body to S3 and return the ETag; where the client's or S3's side raises, nothing is kept.
 
     The client's pieces are read on the event loop while a thread sends parts to S3; a short queue lies between them.
@@ -176,33 +224,58 @@ async def _store(reader: Reader, key: str, body: _Counted) -> str:
         first = await anext(body)
     except StopAsyncIteration:
         raise Trouble(422, f"{key}: the upload is empty; a CSV has at least a header") from None
-    sender, receiver = create_memory_object_stream[bytes | Exception](_QUEUED)
+    sender, receiver = create_memory_object_stream[_Item](_QUEUED)
     feeder = asyncio.create_task(_feed(first, body, sender))
+    warden = asyncio.create_task(_cancel_at_stop(reader, feeder))
+
+    def pieces() -> Iterator[bytes]:
+        yield from _pieces(receiver)
+        if only_new:  # somebody else's may have come while this one did
+            _check_new(reader, key)
+
     try:
         return await to_thread.run_sync(
-            lambda: reader.uploads.upload(key, _pieces(receiver)), limiter=reader.upload_threads
+            lambda: reader.uploads.upload(key, pieces()), limiter=reader.upload_threads
         )
     finally:
+        warden.cancel()
         feeder.cancel()
         receiver.close()
 
 
-async def _feed(first: bytes, body: _Counted, sender: MemoryObjectSendStream[bytes | Exception]) -> None:
+_Item = bytes | Exception | None
+"""A piece of a body; why there are no more; or None: that was all of it."""
+
+
+async def _cancel_at_stop(reader: Reader, feeder: asyncio.Task[None]) -> None:
+    while not reader.stopping():
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(STOPPING)
+    feeder.cancel()
+
+
+async def _feed(first: bytes, body: _Counted, sender: MemoryObjectSendStream[_Item]) -> None:
     async with sender:
         await sender.send(first)
         try:
             async for piece in body:
                 await sender.send(piece)
+            await sender.send(None)
         except (ClientDisconnect, TimeoutError) as error:
             await sender.send(error)
 
 
-def _pieces(receiver: MemoryObjectReceiveStream[bytes | Exception]) -> Iterator[bytes]:
-    """Give the pieces to the thread that uploads; raise where they don't come to an end, so that it gives up."""
+def _pieces(receiver: MemoryObjectReceiveStream[_Item]) -> Iterator[bytes]:
+    """Give the pieces to the thread that uploads; raise where they don't come to an end, so that it gives up.
+
+    That the other side is gone is no end: it may have been broken off.
+    """
     while True:
         try:
             piece = from_thread.run(receiver.receive)
-        except EndOfStream:
+        except (EndOfStream, ClosedResourceError):
+            raise _BrokenOff from None
+        if piece is None:
             return
         if isinstance(piece, Exception):
             raise piece

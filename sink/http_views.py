@@ -46,8 +46,12 @@ class JobView(BaseModel):
     source: SourceView | None = None
     rows_captured: int | None = Field(None, description="rows that Kafka has acknowledged, from the start")
     rows_total: int | None = Field(None, description="rows of the file; null until all are captured")
-    rows_malformed: int | None = None
-    taken_on: datetime | None = None
+    rows_malformed: int | None = Field(
+        None, description="rows that can't be read; null in lists of published files"
+    )
+    taken_on: datetime | None = Field(
+        None, description="when a job was made of the upload; null in lists of published files"
+    )
     captured: datetime | None = None
     ended: datetime | None = None
     result: ResultView | None = None
@@ -79,6 +83,8 @@ def job_view(state: State) -> JobView:
                 "calculation": done.calculation,
                 "rows_captured": done.rows,
                 "rows_total": done.rows,
+                "rows_malformed": state.rows_malformed,
+                "taken_on": job.created if job else None,
                 "captured": done.captured,
                 "ended": done.published,
             }

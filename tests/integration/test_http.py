@@ -397,6 +397,25 @@ def test_a_signal_ends_it_cleanly_within_five_seconds(own_reader: Reader, wanted
     slow.close()
 
 
+def test_an_upload_that_the_servers_end_breaks_off_is_told_and_leaves_nothing(own_reader: Reader) -> None:
+    with socket.create_connection(("127.0.0.1", own_reader.port), timeout=20) as client:
+        client.sendall(
+            b"PUT /uploads/orders.csv HTTP/1.1\r\nHost: reader\r\nContent-Length: 99999999\r\n\r\n"
+        )
+        client.sendall(body(24 * MB))
+        assert eventually(lambda: len(own_reader.unfinished()) == 1)
+        own_reader.process.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, detail = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"application/problem+json" in head
+    assert b"nothing was kept" in detail
+    assert own_reader.process.wait(10) == 0
+    assert own_reader.unfinished() == []
+    with pytest.raises(NotFound):
+        own_reader.files.uploads.head("orders.csv")
+
+
 def test_s3_out_of_reach_is_named_within_ten_seconds(s3: S3, tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{ports.choose(1)[0]}"
     with reader_of(s3, tmp_path, MILLSTREAM_S3_ENDPOINT=nowhere) as reader:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,6 +42,18 @@ def test_a_method_that_a_route_does_not_know_is_a_problem_that_names_those_it_do
     answer = client.request("DELETE", "/health/live")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
     assert answer.json()["status"] == 405
+
+
+def test_the_methods_of_a_path_are_named_though_several_routes_have_them(client: Client) -> None:
+    assert client.request("DELETE", "/results/orders.csv").headers["allow"] == "GET, HEAD"
+    assert client.request("POST", "/uploads/orders.csv").headers["allow"] == "PUT"
+
+
+@pytest.mark.parametrize("route", ["/", "/docs"])
+def test_pages_have_heads(client: Client, route: str) -> None:
+    answer = client.head(route)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert client.request("DELETE", route).headers["allow"] == "GET, HEAD"
 
 
 def test_a_fault_is_logged_and_answered_without_its_insides(files: Files) -> None:
@@ -162,8 +175,12 @@ def test_a_limit_out_of_range_is_refused(client: Client, limit: str) -> None:
 
 
 def test_the_job_of_a_published_file_has_its_figures(files: Files, client: Client) -> None:
-    receipt = files.published()
+    files.upload()
+    job = files.take_on()
+    files.capture(job, 1)
+    receipt = files.publish(job)
     found = client.get("/jobs/orders.csv").json()
+    assert (found["rows_malformed"], datetime.fromisoformat(found["taken_on"])) == (1, job.created)
     assert found["state"] == "published"
     assert found["summary"] == "published: 1 row in, 1 out, 0 rejected"
     assert (found["rows_captured"], found["rows_total"]) == (1, 1)

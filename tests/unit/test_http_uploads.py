@@ -1,14 +1,17 @@
 """PUT of an upload."""
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import partial
 
 import pytest
+from anyio import create_memory_object_stream, run, to_thread
 
 from pipeline.errors import NotFound, SettingsError, Unreachable
 from pipeline.settings import Settings
 from pipeline.store import PART_SIZE, MemoryStore
 from sink.http_reader import UPLOADS
+from sink.http_uploads import _BrokenOff, _Item, _pieces
 from tests.files import Files
 from tests.http_client import CALCULATION, Client, reader, settings
 
@@ -212,6 +215,73 @@ def test_a_body_that_stops_coming_leaves_nothing(
     assert answer.status_code == 408
     with pytest.raises(NotFound):
         files.uploads.head("orders.csv")
+
+
+def test_a_server_that_ends_gives_an_upload_up_and_says_so(
+    files: Files, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anyio import sleep_forever
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield CSV
+        client.app.state.reader.stopping = lambda: True
+        await sleep_forever()
+
+    monkeypatch.setattr("sink.http_uploads.STOPPING", 0.0)
+    answer = client.put("/uploads/orders.csv", content=stalling())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "nothing was kept" in answer.json()["detail"]
+    assert list(files.uploads.list()) == []
+
+
+def test_a_request_that_the_server_cancels_is_a_problem_and_no_upload(files: Files, client: Client) -> None:
+    async def cancelled() -> AsyncIterator[bytes]:
+        yield CSV
+        raise CancelledError
+
+    answer = client.put("/uploads/orders.csv", content=cancelled())
+    assert answer.status_code == 503
+    assert list(files.uploads.list()) == []
+
+
+def test_a_body_that_was_broken_off_is_never_taken_for_its_end() -> None:
+    async def broken_off() -> None:
+        sender, receiver = create_memory_object_stream[_Item](2)
+        await sender.send(CSV)
+        sender.close()
+        with pytest.raises(_BrokenOff):
+            await to_thread.run_sync(lambda: list(_pieces(receiver)))
+        receiver.close()
+
+    run(broken_off)
+
+
+def test_if_none_match_keeps_what_lies_there(files: Files, client: Client) -> None:
+    only_new = {"If-None-Match": "*"}
+    assert client.put("/uploads/orders.csv", content=CSV, headers=only_new).status_code == 201
+    answer = client.put("/uploads/orders.csv", content=unread(), headers=only_new)
+    assert answer.status_code == 412
+    assert "already" in answer.json()["detail"]
+    assert files.uploads.get("orders.csv")[0] == CSV
+
+
+def test_if_none_match_keeps_what_came_while_the_body_did(files: Files, client: Client) -> None:
+    async def slower() -> AsyncIterator[bytes]:
+        yield b"mine\n"
+        files.upload("orders.csv", CSV)
+
+    answer = client.put("/uploads/orders.csv", content=slower(), headers={"If-None-Match": "*"})
+    assert answer.status_code == 412
+    assert files.uploads.get("orders.csv")[0] == CSV
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [("If-Match", '"1"'), ("If-None-Match", '"1"'), ("If-Unmodified-Since", "x")]
+)
+def test_conditions_that_cannot_be_kept_are_refused(client: Client, header: str, value: str) -> None:
+    answer = client.put("/uploads/orders.csv", content=unread(), headers={header: value})
+    assert answer.status_code == 400
+    assert "If-None-Match: *" in answer.json()["detail"]
 
 
 def test_a_token_guards_uploads_before_their_body_is_read(files: Files) -> None:
