@@ -1,6 +1,9 @@
 """`python -m processor`: one Faust worker; settings as `millstream process` reads them."""
 
+import sys
+
 from pipeline import logs, s3, settings
+from pipeline.ends import ended
 from processor.app import run
 
 
@@ -12,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended("processor", main))

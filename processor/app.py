@@ -13,6 +13,7 @@ from faust.serializers.codecs import Codec
 from mode import Worker as ModeWorker
 
 from pipeline import health
+from pipeline.ends import ended
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
@@ -132,21 +133,28 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
 
 def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
-    ensure_topics(settings)
+    # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
+    if code := ended("processor", lambda: _check(settings, results)):
+        leave(code)
     app = make_app(settings, results)
     if settings.health_port is not None:
         health.serve(settings.http.host, settings.health_port, lambda: list(app.why_not_ready))
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
-    code: object = 1
+    status: object = 1
     try:
         _Quick(app, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
     except SystemExit as end:
-        code = end.code or 0
+        status = end.code or 0
     except Exception:
         log.exception("the worker failed")
-    # Everything is flushed and committed. Taking the interpreter down would have DuckDB's binding list what threads still hold.
-    leave(code if isinstance(code, int) else 1)
+    leave(status if isinstance(status, int) else 1)
+
+
+def _check(settings: Settings, results: ObjectStore) -> None:
+    """Raise where the broker or the bucket can't be reached."""
+    ensure_topics(settings)
+    next(results.list("_millstream/none"), None)
 
 
 class _Quick(ModeWorker):

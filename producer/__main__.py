@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import MillstreamError
+from pipeline.ends import ended
 from pipeline.logs import configure
 from pipeline.settings import changed, load
 from producer.progress import Logged
@@ -23,21 +23,16 @@ def main() -> int:
     pushing.add_argument("--again", action="store_true")
     commands.add_parser("watch", help="capture whatever appears in the uploads bucket")
     given = parser.parse_args()
-    try:
-        settings = load()
-        configure(settings, given.command)
-        if given.command == "watch":
-            watch(settings, reload=changed())
-        else:
-            push(
-                given.files, settings, name=given.name, wait=given.wait, again=given.again, progress=Logged()
-            )
-    except MillstreamError as error:
-        print(f"producer: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return ended("producer", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    settings = load()
+    configure(settings, given.command)
+    if given.command == "watch":
+        watch(settings, reload=changed())
+    else:
+        push(given.files, settings, name=given.name, wait=given.wait, again=given.again, progress=Logged())
 
 
 if __name__ == "__main__":

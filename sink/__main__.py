@@ -4,6 +4,7 @@ import signal
 import sys
 
 from pipeline import health, logs, s3, settings
+from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
 from sink import http_server
@@ -43,4 +44,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(ended("sink", lambda: main(sys.argv[1:])))
