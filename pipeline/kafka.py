@@ -22,6 +22,9 @@ log = structlog.get_logger("kafka")
 PATIENCE = 10.0
 """Seconds until a broker that doesn't answer is given up by a command that a person waits for."""
 
+FIRST_ANSWER = 7.0
+"""Seconds for the first answer of a broker: with what a command takes to start, a person knows within ten."""
+
 OVERHEAD = 100
 """Bytes that a message has beside its key and value, generously."""
 
@@ -327,7 +330,7 @@ def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> dict[int
 def ensure_topics(settings: Settings) -> int:
     """Make the topics where they are missing; return their number of partitions.
 
-    Raises Unreachable within PATIENCE seconds where no broker answers, naming its address.
+    Raises Unreachable within FIRST_ANSWER seconds where no broker answers, naming its address.
     """
     admin = AdminClient(client_config(settings))
     names = [settings.rows_topic, settings.results_topic]
@@ -358,7 +361,7 @@ def ensure_topics(settings: Settings) -> int:
 
 def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
     try:
-        topics = admin.list_topics(timeout=PATIENCE).topics
+        topics = admin.list_topics(timeout=FIRST_ANSWER).topics
     except KafkaException as error:
         raise Unreachable(
             f"Kafka at {settings.kafka} does not answer ({error.args[0].str()}): is it running? the setting is kafka"
