@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from millstream import options
+from pipeline.ends import INTERRUPTED
 
 COMMANDS = (
     "up",
@@ -30,9 +31,6 @@ COMMANDS = (
     "serve",
 )
 """In the order of the help: everything at once, a file of one's own, the stages by themselves."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:

@@ -48,21 +48,8 @@ POLL = 0.1
 """Seconds that one consume waits for messages."""
 
 
-class Transport(base.Transport):
-    """What Faust makes its consumer and producer from."""
-
-    default_port = 9092
-    driver_version = "millstream"
-
-    class Consumer(base.Consumer):
-        """See `BatchConsumer`; replaced below."""
-
-    class Producer(base.Producer):
-        """See `BatchProducer`; replaced below."""
-
-
 class _Handoff:
-    """The bounded queue between the poller and the event loop. It knows batches and bytes, and nothing of partitions."""
+    """The queue between poller and event loop, bounded by batches and bytes; gives what waits of a partition as one run."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[int, Batch, int]] = deque()
@@ -471,5 +458,10 @@ class BatchProducer(base.Producer):
             leave(1)
 
 
-Transport.Consumer = BatchConsumer  # type: ignore[assignment,misc]
-Transport.Producer = BatchProducer  # type: ignore[assignment,misc]
+class Transport(base.Transport):
+    """What Faust makes its consumer and producer from."""
+
+    Consumer = BatchConsumer
+    Producer = BatchProducer
+    default_port = 9092
+    driver_version = "millstream"

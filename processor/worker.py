@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from pipeline import metrics
+from pipeline import backoff, metrics
 from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
@@ -21,9 +21,6 @@ from processor.leave import leave, start_over
 log = structlog.get_logger("processor")
 
 STAGE = "process"
-
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between two tries at a batch while the surroundings fail; the last goes on."""
 
 
 class Outlet(Protocol):
@@ -88,14 +85,14 @@ class Worker:
             except Transient as error:
                 self.holding = str(error)
                 metrics.RETRIES.labels(STAGE, "s3").inc()
-                if tries in {0, 10} or tries % 60 == 0:
+                if backoff.is_worth_saying(tries):
                     log.warning(
                         "held, will be tried again",
                         partition=batch.partition,
                         offset=batch.first,
                         why=str(error),
                     )
-                pause = PAUSES[min(tries, len(PAUSES) - 1)]
+                pause = backoff.pause(tries)
                 tries += 1
                 if isinstance(error, Hold) and self._has_changed():
                     log.warning("the configuration has changed: starting anew with it")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from pipeline import duck, layout, metrics, records
+from pipeline import backoff, duck, layout, metrics, records
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, End, Job
@@ -40,9 +40,6 @@ COMMIT_EVERY = 1.0
 
 PUBLISHERS = 4
 """Jobs that are published at a time; most of it is waiting for S3."""
-
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between two tries while S3 fails; the last goes on."""
 
 T = TypeVar("T")
 
@@ -163,12 +160,12 @@ class Sink:
             try:
                 result = work()
             except Transient as error:
-                if tries in {0, 10} or tries % 60 == 0:
+                if backoff.is_worth_saying(tries):
                     log.warning("held, will be tried again", why=str(error))
                 self._holding = str(error)
                 metrics.RETRIES.labels(STAGE, "s3").inc()
                 reader.pause()
-                reader.idle(PAUSES[min(tries, len(PAUSES) - 1)])
+                reader.idle(backoff.pause(tries))
                 tries += 1
                 if epoch != reader.epoch or self._stopping.is_set():
                     reader.resume()
@@ -197,9 +194,9 @@ class Sink:
             try:
                 end = self._publisher.publish(done, self._local.connection)
             except Transient as error:
-                if tries in {0, 10} or tries % 60 == 0:
+                if backoff.is_worth_saying(tries):
                     log.warning("not published yet, will be tried again", job=job.file_id, why=str(error))
-                if self._stopping.wait(PAUSES[min(tries, len(PAUSES) - 1)]):
+                if self._stopping.wait(backoff.pause(tries)):
                     return
                 tries += 1
             except Exception as error:
