@@ -45,6 +45,26 @@ def captured(file_id: str) -> str:
     return f"{JOBS}{file_id}/captured.json"
 
 
+def missing_folder(file_id: str) -> str:
+    """The blocks that shares lack; see `pipeline.missing`."""
+    return f"{JOBS}{file_id}/missing/"
+
+
+def missing(file_id: str, partition: int) -> str:
+    """The blocks that one share lacks, and the round of repair."""
+    return f"{missing_folder(file_id)}{partition}.json"
+
+
+def missing_partition(key: str) -> int:
+    """Return the partition that such a key is of."""
+    return int(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def repair(file_id: str) -> str:
+    """Who captures lost blocks again."""
+    return f"{JOBS}{file_id}/repair.json"
+
+
 def assembly(file_id: str) -> str:
     """Who assembles it."""
     return f"{JOBS}{file_id}/assembly.json"
