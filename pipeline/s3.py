@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.client import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -17,6 +20,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.utils import parse_timestamp
 
 from pipeline.errors import (
     MillstreamError,
@@ -37,7 +41,7 @@ _COPY_PART = 512 * 1024 * 1024
 
 def client(settings: S3Settings, *, patience: float = 3) -> Any:
     """Return a boto3 client; where nothing answers, a call gives up after about three times `patience` seconds."""
-    return boto3.client(
+    return _session().client(
         "s3",
         endpoint_url=settings.endpoint,
         aws_access_key_id=settings.access_key,
@@ -51,6 +55,23 @@ def client(settings: S3Settings, *, patience: float = 3) -> Any:
             max_pool_connections=32,
         ),
     )
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    """Return a session that reads times quickly: botocore's own way is three quarters of what listing 1,000 keys takes."""
+    core = botocore.session.get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    return boto3.Session(botocore_session=core)
+
+
+def _time(value: Any) -> datetime:
+    """Return a time as S3 writes it: in ISO 8601 in listings, as HTTP does in headers."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return parse_timestamp(value)  # type: ignore[no-any-return]
+    return found if found.tzinfo is not None else parse_timestamp(value)
 
 
 class S3Store:
