@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pipeline.states import State
 from sink.http_access import MayRead
 from sink.http_headers import next_page, path
-from sink.http_jobs import After, Prefix, page
+from sink.http_jobs import After, Prefix
 from sink.http_reader import TheReader
 
 router = APIRouter(include_in_schema=False)
@@ -35,7 +35,7 @@ pre { overflow-x: auto; padding: .8rem; border: 1px solid #8884; border-radius: 
 @router.api_route("/", methods=["GET", "HEAD"], dependencies=[MayRead])
 async def files(request: Request, reader: TheReader, prefix: Prefix = "", after: After = "") -> HTMLResponse:
     """Show the files, a hundred to a page."""
-    states, more = await page(reader, prefix, after, 100)
+    states, more = await reader.catalogue.page(prefix, after, 100)
     rows = "\n".join(_row(state) for state in states)
     table = (
         '<div class="wide"><table><thead><tr><th>File<th>State<th class="figure">Rows<th class="figure">Results'

@@ -13,6 +13,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.states import State, look
 from pipeline.store import ObjectStore
+from sink.http_catalogue import Catalogue
 
 T = TypeVar("T")
 
@@ -49,6 +50,11 @@ class Reader:
     stopping: Callable[[], bool] = _running_on
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
     upload_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOADS))
+    catalogue: Catalogue = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is listed yet."""
+        self.catalogue = Catalogue(self.uploads, self.results, self.call, self.look)
 
     async def call(self, function: Callable[[], T]) -> T:
         """Run a call of S3 on a thread and return its result."""
