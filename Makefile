@@ -7,12 +7,13 @@ SOURCES := producer processor sink pipeline millstream examples tests $(wildcard
 INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 
-.PHONY: help demo up test lint format bench lock clean
+.PHONY: help demo up test chaos lint format bench lock clean
 
 help:
 	@echo "make demo    everything on this machine: a CSV goes in, the computed CSV comes out"
 	@echo "make up      the same services, until Ctrl-C (reader on http://127.0.0.1:8080)"
 	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker fails what would be skipped"
+	@echo "make chaos   what goes wrong, drawn from seeds: RUNS=20 BROKER=embedded|kafka|both SEED=17 JOBS=1; see tests/chaos/RESULTS.md"
 	@echo "make lint    ruff and mypy only;  make format: let ruff rewrite"
 	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --broker kafka' chooses"
 	@echo "make lock    write constraints.txt anew from pyproject.toml"
@@ -26,6 +27,10 @@ up: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest
+
+chaos: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.chaos --record --broker $(or $(BROKER),embedded) --jobs $(or $(JOBS),1) \
+		$(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),20) --first $(or $(FIRST),1))
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check $(SOURCES)

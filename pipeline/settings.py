@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from pipeline import crash
 from pipeline.calculations import Calculation
 from pipeline.errors import SettingsError
 
@@ -30,7 +31,7 @@ _EXAMPLES = {
     "id": 'id = "order_id"',
     "outputs": 'outputs = { total = "quantity * price" }',
 }
-_NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG"}
+_NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG", "MILLSTREAM_CRASH"}
 
 
 class S3Settings(BaseModel):
@@ -150,6 +151,7 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
     written = _read_file(file)
     given = {name: value for name, value in flags.items() if value is not None}
     _check_environment()
+    crash.arm(os.environ.get("MILLSTREAM_CRASH"))
     chosen = _Chosen(
         flags=_flat(given),
         environment={name.removeprefix(PREFIX).lower() for name in os.environ if name.startswith(PREFIX)},

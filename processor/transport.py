@@ -24,6 +24,7 @@ import structlog
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
+from pipeline import crash
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Batch, Publisher, joined
 from pipeline.kafka_reader import Partitions, Reader
@@ -251,7 +252,9 @@ class BatchConsumer(base.Consumer):
             if not offsets:
                 return False
             await self.app.producer.flush()
+            crash.point("process.delivered")
             done = await self._commit(offsets)
+            crash.point("process.committed")
             self._committed_offset.update(done)
             return bool(done)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from pipeline import backoff, metrics
+from pipeline import backoff, crash, metrics
 from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
@@ -71,6 +71,7 @@ class Worker:
         outlet = self._outlet()
         topic = self._settings.results_topic
         outlet.send_run(topic, batch.partition, results.keys, results.values)
+        crash.point("process.sent")
         if results.end_keys:
             outlet.flush_run()
             outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)

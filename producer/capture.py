@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-from pipeline import layout, records
+from pipeline import crash, layout, records
 from pipeline.claims import Held, Observer
 from pipeline.errors import ClaimLost, InputError, JobEnded, NotFound, Permanent
 from pipeline.jobs import Captured, End, Job, now
@@ -122,5 +122,6 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
     )
     captured = records.create(stage.results, layout.captured(job.file_id), account)
     publish_ends(job, captured, sender, topic)
+    crash.point("capture.ends_sent")
     progress.done(job.name)
     return captured

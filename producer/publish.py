@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline import metrics
+from pipeline import crash, metrics
 from pipeline.events import end_key, end_value, first_partition, partition_of
 from pipeline.jobs import Captured, Job
 from producer.encode import Events
@@ -65,6 +65,7 @@ def publish_rows(
         partition = partition_of(job.file_id, block.block, job.partitions)
         began = now()
         sender.send(topic, partition, block.keys, block.values)
+        crash.point("capture.sent")
         metrics.BATCH_SECONDS.labels("capture").observe(now() - began)
         metrics.BATCHES.labels("capture").inc()
         metrics.ROWS.labels("capture").inc(block.rows)
@@ -76,6 +77,7 @@ def publish_rows(
             acknowledged(position)
             flushed = now()
     sender.flush()
+    crash.point("capture.acknowledged")
     acknowledged(position)
     return position
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from pipeline import backoff, duck, layout, metrics, records
+from pipeline import backoff, crash, duck, layout, metrics, records
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, End, Job
@@ -206,6 +206,7 @@ class Sink:
                 self._stuck[job.name] = f"{type(error).__name__}: {error}"
                 return
             else:
+                crash.point("sink.published")
                 _report(job, end)
                 self._ended.put(job.file_id)
                 return
@@ -240,7 +241,12 @@ class Sink:
 
     def _commit(self, reader: Reader) -> None:
         try:
-            done = reader.commit(self._ledger.committable())
+            offsets = self._ledger.committable()
+            if offsets:
+                crash.point("sink.committing")
+            done = reader.commit(offsets)
+            if done:
+                crash.point("sink.committed")
         except Transient as error:
             log.warning("offsets not committed, will be tried again", why=str(error))
             return

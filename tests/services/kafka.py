@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from millstream import embedded, ports
-from millstream.process import Command, running
+from millstream.process import Command, Process, running, start, stop, wait_ready
 from tests.services.require import missing, required
 
 KAFKA_VERSION = "4.1.0"
@@ -33,8 +33,8 @@ class Broker:
 
     bootstrap: str
     profile: Literal["embedded", "kafka"]
-    restart: Callable[[], None] | None = None
-    """Kill it and start it again on the same port, on Apache Kafka with its data; None where that isn't possible."""
+    restart: Callable[..., None] | None = None
+    """Kill it and start it again on the same port after so many seconds (0), on Apache Kafka with its data."""
 
 
 @contextmanager
@@ -49,8 +49,9 @@ def embedded_broker(directory: Path) -> Iterator[Broker]:
             ready = functools.partial(embedded.broker_answers, bootstrap)
             process.enter_context(running(command, ready, log=directory / "kafka.log"))
 
-        def restart() -> None:
+        def restart(away: float = 0) -> None:
             process.close()
+            time.sleep(away)
             start()
 
         start()
@@ -106,9 +107,10 @@ def _in_container() -> Iterator[Broker]:
     try:
         container.start()
 
-        def restart() -> None:
+        def restart(away: float = 0) -> None:
             inside = container.get_wrapped_container()
             inside.kill()
+            time.sleep(away)
             inside.start()
             wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), 60)
 
@@ -149,29 +151,103 @@ _COMMON_PROPERTIES = {
 @contextmanager
 def _from_jars(directory: Path, java: str, maven: str | None) -> Iterator[Broker]:
     port, controller = ports.choose(2)
-    properties = directory / "server.properties"
-    values = _COMMON_PROPERTIES | {
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "log.dirs": str(directory / "log"),
-    }
-    properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-    classpath = str(_jars() or _fetch_jars(maven)) + "/*"
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()  # as its own tool makes them
-    storage = (java, "-cp", classpath, "kafka.tools.StorageTool")
-    subprocess.run((*storage, "format", "-t", cluster, "-c", properties), check=True, capture_output=True)
-    command = Command(
-        name="Apache Kafka",
-        argv=(java, "-Xmx512m", "-cp", classpath, "kafka.Kafka", str(properties)),
-        cwd=directory,
-        env=dict(os.environ),
-        stop_signal=signal.SIGTERM,
-    )
-    bootstrap = f"127.0.0.1:{port}"
-    ready = functools.partial(embedded.broker_answers, bootstrap)
-    with running(command, ready, log=directory / "kafka.log", timeout=60):
-        yield Broker(bootstrap, "kafka")
+    with contextlib.ExitStack() as process:
+        node = _Node(directory, java, maven, port, controller)
+        node.format(_cluster_id(), {"controller.quorum.voters": f"1@127.0.0.1:{controller}"})
+        node.start(process)
+
+        def restart(away: float = 0) -> None:
+            node.kill()
+            process.close()
+            time.sleep(away)
+            node.start(process)
+
+        yield Broker(node.bootstrap, "kafka", restart)
+
+
+@contextmanager
+def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, list["_Node"]]]:
+    """Apache Kafka on several nodes from jars; topics keep their data while any one of them is dead."""
+    java, maven = shutil.which("java"), shutil.which("mvn")
+    if java is None or (maven is None and not _jars()):
+        missing("kafka", "java and mvn are not there")
+    free = ports.choose(2 * nodes)
+    members = []
+    voters = ",".join(f"{number}@127.0.0.1:{free[2 * number - 1]}" for number in range(1, nodes + 1))
+    cluster = _cluster_id()
+    for number in range(1, nodes + 1):
+        (folder := directory / f"node-{number}").mkdir()
+        node = _Node(folder, java, maven, free[2 * number - 2], free[2 * number - 1])
+        replicas = {
+            "offsets.topic.replication.factor": str(nodes),
+            "default.replication.factor": str(nodes),
+            "min.insync.replicas": str(nodes // 2 + 1),
+        }
+        node.format(cluster, {"node.id": str(number), "controller.quorum.voters": voters, **replicas})
+        members.append(node)
+    with contextlib.ExitStack() as processes:
+        starting = [node.launch(processes) for node in members]
+        for node, process in zip(members, starting, strict=True):
+            node.wait(process)
+        yield Broker(",".join(node.bootstrap for node in members), "kafka"), members
+
+
+class _Node:
+    """One node of Apache Kafka from its jars."""
+
+    def __init__(self, directory: Path, java: str, maven: str | None, port: int, controller: int) -> None:
+        self.bootstrap = f"127.0.0.1:{port}"
+        self._listeners = {
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "log.dirs": str(directory / "log"),
+        }
+        self._java = java
+        self._classpath = str(_jars() or _fetch_jars(maven)) + "/*"
+        self._properties = directory / "server.properties"
+        self._log = directory / "kafka.log"
+        self._command = Command(
+            name="Apache Kafka",
+            argv=(java, "-Xmx512m", "-cp", self._classpath, "kafka.Kafka", str(self._properties)),
+            cwd=directory,
+            env=dict(os.environ),
+            stop_signal=signal.SIGTERM,
+        )
+        self._process: Process | None = None
+
+    def format(self, cluster: str, values: dict[str, str]) -> None:
+        """Write its properties, and prepare its storage for a cluster."""
+        values = _COMMON_PROPERTIES | self._listeners | values
+        self._properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+        storage = (self._java, "-cp", self._classpath, "kafka.tools.StorageTool")
+        wanted = ("format", "-t", cluster, "-c", self._properties)
+        subprocess.run((*storage, *wanted), check=True, capture_output=True)
+
+    def launch(self, until: contextlib.ExitStack) -> Process:
+        """Start it, without waiting until it answers; it ends with `until`."""
+        with self._log.open("ab") as output:
+            process = self._process = start(self._command, output)
+        until.callback(lambda: stop([(self._command, process)], timeout=5))
+        return process
+
+    def wait(self, process: Process) -> None:
+        """Wait until it answers."""
+        ready = functools.partial(embedded.broker_answers, self.bootstrap)
+        wait_ready(self._command, process, ready, timeout=60, log=self._log)
+
+    def start(self, until: contextlib.ExitStack) -> None:
+        """Start it and wait until it answers."""
+        self.wait(self.launch(until))
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+def _cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()  # as its own tool makes them
 
 
 def _jars() -> Path | None:
