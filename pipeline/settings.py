@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         """The topic of result events."""
         return f"{self.topic_prefix}.results"
 
+    @property
+    def progress_topic(self) -> str:
+        """The topic of `pipeline.progress`: how far each job is, for whoever watches."""
+        return f"{self.topic_prefix}.progress"
+
 
 def load(folder: Path | None = None, **flags: Any) -> Settings:
     """Read the settings for commands run in `folder` (the working directory); flags that are None say nothing.

@@ -15,8 +15,10 @@ from mode import Worker as ModeWorker
 from pipeline import health
 from pipeline.ends import ended
 from pipeline.kafka import Batch, ensure_topics
+from pipeline.kafka_progress import outlet
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
+from pipeline.teller import Teller, Work
 from processor.leave import leave
 from processor.standstill import Standstill
 from processor.transport import BatchConsumer, BatchProducer
@@ -45,6 +47,7 @@ class App(faust.App):
     """A Faust app with Millstream's settings, for the transport to find."""
 
     millstream: Settings
+    teller: Teller
     why_not_ready: list[str]
     """Why the worker isn't ready; empty where it is."""
     let_go: Callable[[], None]
@@ -80,7 +83,9 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
         value_type=None,
         allow_empty=False,
     )
-    worker = Worker(settings, results, lambda: cast(BatchProducer, app.producer))
+    work = Work(waits=["no partitions assigned yet"])
+    teller = Teller("process", outlet(settings), lambda: work)
+    worker = Worker(settings, results, lambda: cast(BatchProducer, app.producer), teller)
     pool = ThreadPoolExecutor(1, "compute")
 
     @app.agent(topic, name="compute")
@@ -120,7 +125,10 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
                 log.error("standing still; leaving without a commit", partition=partition, offset=offset)
                 leave(1)
         why_not_ready[:] = reasons
+        work.partitions = [tp.partition for tp in consumer.assignment()]
+        work.lag, work.waits = consumer.lag(), reasons
 
+    app.teller = teller
     app.why_not_ready = why_not_ready
     app.let_go, app.go_on = worker.let_go, worker.go_on
 
@@ -142,12 +150,14 @@ def run(settings: Settings, results: ObjectStore) -> None:
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1
+    app.teller.start()
     try:
         _Quick(app, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
     except SystemExit as end:
         status = end.code or 0
     except Exception:
         log.exception("the worker failed")
+    app.teller.close()
     leave(status if isinstance(status, int) else 1)
 
 

@@ -29,6 +29,8 @@ class Results:
     results: int = 0
     rejected: int = 0
     dropped: int = 0
+    highest: list[tuple[Job, int]] = field(default_factory=list)
+    """See `processor.decode.Rows`."""
 
 
 def process(
@@ -40,7 +42,7 @@ def process(
     are to be waited out: S3 doesn't answer, a module isn't installed here.
     """
     rows = decode(batch, find)
-    out = Results(dropped=rows.dropped)
+    out = Results(dropped=rows.dropped, highest=rows.highest)
     for group in rows.groups:
         _calculate(batch, group, calculators(group.job), limit - OVERHEAD - ID_LENGTH - 32, out)
     for position in rows.malformed:

@@ -41,6 +41,8 @@ class Rows:
     malformed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     ends: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     dropped: int = 0
+    highest: list[tuple[Job, int]] = field(default_factory=list)
+    """The jobs concerned, each with the highest of its row numbers here, -1 where there is but an end."""
 
 
 def decode(batch: Batch, find: Callable[[str], Job | None]) -> Rows:
@@ -74,7 +76,14 @@ def decode(batch: Batch, find: Callable[[str], Job | None]) -> Rows:
     malformed = np.flatnonzero(kinds == Kind.REJECTED)
     ends = np.flatnonzero(kinds == Kind.END)
     kept = sum(len(group.positions) for group in groups) + len(malformed) + len(ends)
-    return Rows(groups, malformed, ends, len(batch.keys) - kept)
+    return Rows(groups, malformed, ends, len(batch.keys) - kept, _highest(keys, kinds, jobs))
+
+
+def _highest(keys: events.Keys, kinds: npt.NDArray[np.int8], jobs: list[Job | None]) -> list[tuple[Job, int]]:
+    highest = np.full(len(jobs), -1, np.int64)
+    mine = kinds != Kind.FOREIGN
+    np.maximum.at(highest, keys.jobs[mine], keys.rows[mine])
+    return [(job, row) for job, row in zip(jobs, highest.tolist(), strict=True) if job is not None]
 
 
 def _table(batch: Batch, job: Job, positions: Ints) -> Group:

@@ -159,6 +159,11 @@ class BatchConsumer(base.Consumer):
         """Return the end of a partition as far as fetching has told."""
         return self._reader.high(tp.partition) if self._reader else 0
 
+    def lag(self) -> dict[int, int]:
+        """Return how many messages of each of our partitions are there and not with the agent yet, as far as is known."""
+        places = {tp.partition: (self.highwater(tp), self._next.get(tp)) for tp in self._assignment}
+        return {number: max(0, high - place) for number, (high, place) in places.items() if place is not None}
+
     def in_hand(self) -> dict[int, int]:
         """Return, for each partition with work in hand, the last offset of the first run that isn't done."""
         places = {}

@@ -9,11 +9,13 @@ import structlog
 
 from pipeline import backoff, crash, metrics
 from pipeline.errors import Hold, SettingsError, Transient
+from pipeline.events import ID_LENGTH
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
 from pipeline.settings import changed as settings_changed
 from pipeline.store import ObjectStore
+from pipeline.teller import Teller
 from processor.batch import Results, process
 from processor.calculators import CalculatorCache
 from processor.leave import leave, start_over
@@ -41,12 +43,15 @@ class Worker:
     They are durable once `Outlet.flush_run` has returned, which the transport waits for before it commits an offset.
     """
 
-    def __init__(self, settings: Settings, results: ObjectStore, outlet: Callable[[], Outlet]) -> None:
+    def __init__(
+        self, settings: Settings, results: ObjectStore, outlet: Callable[[], Outlet], teller: Teller
+    ) -> None:
         """`results` is the bucket that the jobs lie in; `outlet` is asked for when it is first needed."""
         self._settings = settings
         self._book = JobBook(results)
         self._calculators = CalculatorCache(settings)
         self._outlet = outlet
+        self._teller = teller
         self._leaving = threading.Event()
         self._changed = settings_changed()
         self.holding: str | None = None
@@ -76,6 +81,7 @@ class Worker:
             outlet.flush_run()
             outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)
         _count(results, time.perf_counter() - started)
+        self._tell(results, batch.partition)
 
     def _compute(self, batch: Batch) -> Results:
         """Compute a batch, however long S3 or a missing module takes: a row is never rejected for what isn't its fault."""
@@ -104,6 +110,15 @@ class Worker:
             else:
                 self.holding = None
                 return results
+
+    def _tell(self, results: Results, partition: int) -> None:
+        self._teller.count(results.results + results.rejected)
+        ended = {key[:ID_LENGTH].decode() for key in results.end_keys}
+        for job, row in results.highest:
+            if row >= 0:
+                self._teller.reached("compute", job, partition, row)
+            if job.file_id in ended:
+                self._teller.over("compute", job, partition)
 
     def _has_changed(self) -> bool:
         """Whether the configuration is another than at the start, and can be used."""

@@ -102,7 +102,10 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         def sent(events: Events, position: Position) -> None:
             heartbeat.check()
             work.check()
-            progress.captured(job.name, position.rows, events.end / file.text_bytes)
+            share = events.end / file.text_bytes
+            progress.captured(job.name, position.rows, share)
+            stage.teller.count(events.rows)
+            stage.teller.tell("capture", job, rows=position.rows, rejected=position.malformed, share=share)
 
         reading = read(file.path, job.dialect, job.columns, block=job.block, from_block=start.blocks)
         blocks = contents.enter_context(
@@ -124,4 +127,7 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
     publish_ends(job, captured, sender, topic)
     crash.point("capture.ends_sent")
     progress.done(job.name)
+    rows = captured.rows
+    stage.teller.tell("capture", job, rows=rows, rejected=captured.malformed, total=rows, share=1.0)
+    stage.teller.over("capture", job)
     return captured

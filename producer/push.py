@@ -95,7 +95,8 @@ def push(
             raise UsageError(
                 f"{', '.join(sorted(twice))}: several files of one name; push them one by one with --name"
             )
-        stage = open_stage(settings)
+        stage = open_stage(settings, "push")
+        contents.callback(stage.teller.close)
         for file in files:
             _refuse_second_key(stage, file)
         patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line

@@ -1,11 +1,13 @@
-"""What capture works with: the settings, both buckets, and the topic that rows go to."""
+"""What capture works with: the settings, both buckets, the topic that rows go to, and who is told how far it is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.kafka import ensure_topics
+from pipeline.kafka_progress import outlet
 from pipeline.s3 import S3Store, client
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
+from pipeline.teller import Teller, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +18,15 @@ class Stage:
     uploads: ObjectStore
     results: ObjectStore
     partitions: int
+    teller: Teller = field(default_factory=silent)
 
     def configured(self, settings: Settings) -> "Stage":
         """Return the same surroundings with other settings, for what isn't connected yet: the calculations."""
         return replace(self, settings=settings)
 
 
-def open_stage(settings: Settings) -> Stage:
-    """Reach S3 and Kafka, making the topics where they are missing.
+def open_stage(settings: Settings, command: str) -> Stage:
+    """Reach S3 and Kafka, making the topics where they are missing; `command` is how progress calls this process.
 
     Raises Unreachable within about ten seconds where one of them doesn't answer, naming its address; Refused where it answers,
     and says no.
@@ -32,4 +35,7 @@ def open_stage(settings: Settings) -> Stage:
     uploads, results = S3Store(s3, settings.s3.uploads), S3Store(s3, settings.s3.results)
     uploads.check()
     results.check()
-    return Stage(settings, uploads, results, ensure_topics(settings))
+    partitions = ensure_topics(settings)
+    teller = Teller(command, outlet(settings))
+    teller.start()
+    return Stage(settings, uploads, results, partitions, teller)

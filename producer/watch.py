@@ -41,11 +41,14 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
     """
     stop = threading.Event()
     with _signals(stop):
-        stage = open_stage(settings)
+        stage = open_stage(settings, "watch")
         if settings.health_port is not None:
             health.serve(settings.http.host, settings.health_port, list)
         log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
-        run(stage, stop, reload)
+        try:
+            run(stage, stop, reload)
+        finally:
+            stage.teller.close()
     log.info("stopped")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.events import first_partition
 from pipeline.jobs import Captured, Job
 from sink.tables import take
 
@@ -115,6 +116,15 @@ class Collection:
         self._results -= int(block.seen.sum())
         self.size -= sum(table.nbytes for table in block.tables)
         return block
+
+    def rejects_by_partition(self) -> dict[int, int]:
+        """Return how many of the rejects came over each partition; partitions without are left out."""
+        blocks = np.fromiter(self._rejects, np.int64, len(self._rejects)) // self.job.block
+        partitions, counts = np.unique(
+            (first_partition(self.job.file_id, self.job.partitions) + blocks) % self.job.partitions,
+            return_counts=True,
+        )
+        return dict(zip(partitions.tolist(), counts.tolist(), strict=True))
 
     def is_complete(self) -> bool:
         """Whether every row is here, as a result or as a reject."""

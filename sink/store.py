@@ -19,6 +19,7 @@ from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, End, Job
 from pipeline.kafka import Batch
+from pipeline.kafka_progress import outlet
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
@@ -27,6 +28,7 @@ from sink.decode import Decoder
 from sink.ledger import Ledger
 from sink.publish import Publisher
 from sink.sweep import Sweeper
+from sink.telling import Telling
 
 log = structlog.get_logger("sink")
 
@@ -63,8 +65,10 @@ class Sink:
         self._publisher = Publisher(results)
         self._sweeper = Sweeper(results, self._publisher)
         self._reader: Reader | None = None
+        self._telling = Telling(outlet(settings), self.why_not_ready)
         self._stuck: dict[str, str] = {}
         self._joined = False
+        self._partitions: set[int] = set()
         self._holding: str | None = None
 
     def stop(self) -> None:
@@ -88,6 +92,7 @@ class Sink:
             on_lost=self._lost,
             on_replaced=self._replaced,
         )
+        self._telling.start()
         committed = time.monotonic()
         try:
             while not self._stopping.is_set():
@@ -96,6 +101,7 @@ class Sink:
                 self._note_sweep()
                 if time.monotonic() - committed > COMMIT_EVERY:
                     self._commit(reader)
+                    self._telling.look(reader, sorted(self._partitions), self._collections)
                     committed = time.monotonic()
         finally:
             self._stopping.set()
@@ -104,6 +110,7 @@ class Sink:
             self._note_ends()
             self._commit(reader)
             reader.close()
+            self._telling.close()
 
     # ---- reading
 
@@ -122,10 +129,13 @@ class Sink:
             return
         self._ledger.read(batch.partition, batch.first, batch.last)
         touched: dict[str, Collection] = {}
+        self._telling.read(batch)
         for piece in results.pieces:
+            self._telling.reached(piece.job, batch.partition, int(piece.rows.max(initial=-1)))
             collection = touched[piece.job.file_id] = self._hold(piece.job, batch)
             collection.add(piece.rows, piece.table)
         for rejects in results.rejects:
+            self._telling.reached(rejects.job, batch.partition, max(rejects.rows, default=-1))
             collection = touched[rejects.job.file_id] = self._hold(rejects.job, batch)
             for row, value in zip(rejects.rows, rejects.values, strict=True):
                 collection.reject(row, value)
@@ -208,6 +218,7 @@ class Sink:
             else:
                 crash.point("sink.published")
                 _report(job, end)
+                self._telling.ended(job, end.state)
                 self._ended.put(job.file_id)
                 return
 
@@ -254,6 +265,7 @@ class Sink:
 
     def _assigned(self, partitions: Partitions) -> None:
         self._joined = True
+        self._partitions = set(partitions)
         for partition in partitions:
             self._ledger.forget(partition)
         self._sweeper.hurry()
@@ -270,6 +282,7 @@ class Sink:
             self._ledger.forget(partition)
 
     def _lost(self, partitions: Partitions) -> None:
+        self._partitions -= set(partitions)
         for partition in partitions:
             self._ledger.forget(partition)
             for collection in self._collections.values():

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "millstream": {"millstream", "pipeline", *STAGES},
 }
 EDGES = {
-    "confluent_kafka": ["pipeline/kafka.py", "pipeline/kafka_reader.py"],
+    "confluent_kafka": ["pipeline/kafka*.py"],
     "boto3": ["pipeline/s3.py"],
     "botocore": ["pipeline/s3.py"],
     "duckdb": ["pipeline/duck.py"],
