@@ -119,14 +119,22 @@ class Job(Record):
 class Claim(Record):
     """Who captures a job (nobody: an empty nonce), and how far.
 
-    The first `blocks` blocks are acknowledged: `rows` rows, `malformed` of them malformed. `beat` counts renewals.
+    The first `blocks` blocks are acknowledged: `rows` rows, `malformed` of them malformed. They are `bytes` of the file's
+    `total` bytes as text, 0 until it is at hand. `beat` counts renewals.
     """
 
     nonce: str
     blocks: int = 0
     rows: int = 0
     malformed: int = 0
+    bytes: int = 0
+    total: int = 0
     beat: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """How much of the file is acknowledged, 0 to 1; None until that is known."""
+        return min(1.0, self.bytes / self.total) if self.total else None
 
 
 class Captured(Record):

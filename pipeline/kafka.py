@@ -72,6 +72,9 @@ _PASSING = {
 }
 
 
+_UNSENT = {KafkaError._MSG_TIMED_OUT, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+
+
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return what every client is configured with."""
     return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(
@@ -143,7 +146,7 @@ class Publisher:
             for message in refused:
                 error: KafkaError = message.pop("_error")
                 if error.code() != KafkaError._QUEUE_FULL:
-                    raise DeliveryFailed(
+                    raise _undelivered(error)(
                         f"Kafka takes no message of {len(message['value'])} bytes: {error.str()}"
                     )
             messages = refused
@@ -186,8 +189,14 @@ class Publisher:
     def _raise_failure(self) -> None:
         if self._failed is not None:
             error = self._failed
-            kind = Unreachable if error.code() == KafkaError._MSG_TIMED_OUT else DeliveryFailed
-            raise kind(f"Kafka at {self._address} did not take a message: {error.str()}")
+            raise _undelivered(error)(f"Kafka at {self._address} did not take a message: {error.str()}")
+
+
+def _undelivered(error: KafkaError) -> type[MillstreamError]:
+    """Return what it means that a message wasn't taken: a topic that is gone may be made anew, a message never shrinks."""
+    if error.code() in _REFUSALS:
+        return Refused
+    return Unreachable if error.retriable() or error.code() in _PASSING | _UNSENT else DeliveryFailed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    KafkaError,
     KafkaException,
     Message,
     TopicCollection,
@@ -38,7 +39,7 @@ IDENTITY_EVERY = 3.0
 Partitions = Sequence[int]
 
 
-class _Identity:
+class Identity:
     """Tells a topic that was deleted and made anew from the one before: it has another id.
 
     A client that goes on at its old offset finds nothing there, or begins in the middle, and nobody tells it.
@@ -50,6 +51,8 @@ class _Identity:
         self._known: str | None = None
         self._asked: Future[TopicDescription] | None = None
         self._due = 0.0
+        self.gone = False
+        """Whether there was no such topic at the last look."""
 
     def has_changed(self, *, wait: bool = False) -> bool:
         """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
@@ -62,8 +65,12 @@ class _Identity:
         asked, self._asked = self._asked, None
         try:
             found = str(asked.result(kafka.PATIENCE).topic_id)
-        except (KafkaException, TimeoutError):
-            return False  # gone, or no answer: the next look tells
+        except KafkaException as error:
+            self.gone = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            return False  # or no answer: the next look tells
+        except TimeoutError:
+            return False
+        self.gone = False
         before, self._known = self._known, found
         return before is not None and found != before
 
@@ -97,7 +104,7 @@ class Reader:
         self._closed = False
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
-        self._identity = _Identity(settings, topic)
+        self._identity = Identity(settings, topic)
         self._client.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def read(self, timeout: float) -> list[Batch]:

@@ -3,16 +3,16 @@
     sink       the end of the share's current round has come through, and no new row of it for a while: `request` the next round
     capture    finds it (`requested`), publishes those blocks again, marks it `captured`, sends the share's end of that round
 
-One record per share, `missing/<partition>.json`; its round only goes up. The open mark, empty at first, says that there are
-any: so that whoever watches learns it from one listing of the marks and not by asking for each job.
+One record per share, `missing/<partition>.json`; its round only goes up. The open mark, empty at first, is written anew with
+each request: so that whoever watches learns of it from one listing of the marks, and not by asking for each job.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from pipeline import layout, records
 from pipeline.errors import NotFound, PreconditionFailed
-from pipeline.jobs import Record, now
+from pipeline.jobs import Job, Record, now
 from pipeline.store import Head, ObjectStore
 
 ROUNDS = 5
@@ -21,7 +21,7 @@ ROUNDS = 5
 QUIET = 30.0
 """Seconds without a new row of a share, after the end of its current round, until its rows are taken for lost."""
 
-_NEWS = b"missing"
+_NAMED = 5
 
 
 class Missing(Record):
@@ -55,7 +55,7 @@ def request(results: ObjectStore, file_id: str, partition: int, round: int, bloc
             wanted = there
         elif not records.replace(results, key, wanted, etag):
             continue
-        _tell(results, file_id)
+        _tell(results, file_id, partition, wanted)
         return wanted
 
 
@@ -75,17 +75,35 @@ def settle(results: ObjectStore, file_id: str, partition: int, missing: Missing,
     return records.replace(results, layout.missing(file_id, partition), done, etag)
 
 
+def described(job: Job, rows: int, blocks: Collection[int]) -> str:
+    """Return the rows of these blocks of a job of `rows` rows, for people: `rows 0 to 8,191 and 16,384 to 19,999`."""
+    runs: list[list[int]] = []
+    for block in sorted(set(blocks)):
+        if runs and runs[-1][1] == block - 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    names = [f"{first * job.block:,} to {min((last + 1) * job.block, rows) - 1:,}" for first, last in runs]
+    if len(names) > _NAMED:
+        names[_NAMED:] = [f"{len(names) - _NAMED} more stretches"]
+    *most, last = names or ["none"]
+    return f"rows {', '.join(most)} and {last}" if most else f"rows {last}"
+
+
 def lacks(mark: Head) -> bool:
-    """Whether an open mark, as a listing shows it, says that blocks of the job are asked for."""
+    """Whether an open mark, as a listing shows it, says that blocks are asked for; another ETag means another request."""
     return mark.size > 0
 
 
-def _tell(results: ObjectStore, file_id: str) -> None:
+def _tell(results: ObjectStore, file_id: str, partition: int, missing: Missing) -> None:
     """Have the open mark say so; one that was removed, with its job, isn't made anew."""
     key = layout.open_mark(file_id)
-    try:
-        data, head = results.get(key)
-        if not data:
-            results.put(key, _NEWS, if_match=head.etag)
-    except (NotFound, PreconditionFailed):
+    news = f"partition {partition} round {missing.round}\n".encode()
+    while True:
+        try:
+            results.put(key, news, if_match=results.head(key).etag)
+        except NotFound:
+            return
+        except PreconditionFailed:
+            continue  # another share's, or the mark was removed: the next look tells
         return

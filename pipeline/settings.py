@@ -131,6 +131,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def topics(self) -> tuple[str, str]:
+        """Both topics."""
+        return self.rows_topic, self.results_topic
+
+    @property
     def rows_topic(self) -> str:
         """The topic of row events."""
         return f"{self.topic_prefix}.rows"

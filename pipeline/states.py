@@ -87,9 +87,14 @@ class State:
         """Rows that Kafka has acknowledged, from the start of the file."""
         if self.captured is not None:
             return self.captured.rows
-        if self.claim is not None and self.job is not None:
-            return self.claim.blocks * self.job.block
-        return None
+        return self.claim.rows if self.claim is not None else None
+
+    @property
+    def share_captured(self) -> float | None:
+        """How much of the file those are, 0 to 1; None where that isn't known."""
+        if self.captured is not None:
+            return 1.0
+        return self.claim.share if self.claim is not None else None
 
     @property
     def rows_malformed(self) -> int | None:
@@ -101,7 +106,9 @@ class State:
     def summary(self) -> str:
         """One line for people: what is happening, or what happened and why."""
         if self.state == "capturing" and self.rows_captured:
-            return f"capturing: {counted(self.rows_captured, 'row')} so far"
+            share = self.share_captured
+            so_far = "capturing" if share is None else f"captured {100 * share:.0f} %"
+            return f"{so_far}: {counted(self.rows_captured, 'row')} so far"
         if self.state == "computing" and self.captured is not None:
             rows = self.captured.rows
             return f"computing: {'all ' if rows > 1 else ''}{counted(rows, 'row')} captured"

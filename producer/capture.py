@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline import crash, layout, records
 from pipeline.claims import Held, Observer
-from pipeline.errors import ClaimLost, InputError, JobEnded, NotFound, Permanent
+from pipeline.errors import ClaimLost, DeliveryFailed, InputError, JobEnded, NotFound
 from pipeline.jobs import Captured, End, Job, now
 from producer.content import fetch_again
 from producer.encode import Events, encode
@@ -69,7 +69,7 @@ class Capture:
             captured = _capture(self, held, sender, progress)
             self.ours = True
             return captured
-        except InputError as error:
+        except (InputError, DeliveryFailed) as error:
             return fail(self.stage.results, self.job, str(error))
         except NotFound:
             return fail(self.stage.results, self.job, f"the upload {self.job.source.key} is gone")
@@ -89,15 +89,18 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
     stage, job = work.stage, work.job
     topic = stage.settings.rows_topic
     if job.partitions > stage.partitions:
-        raise Permanent(
-            f"{job.name}: its rows are dealt to {job.partitions} partitions, and topic {topic} has {stage.partitions}; "
+        raise DeliveryFailed(
+            f"its rows are dealt to {job.partitions} partitions, and topic {topic} has {stage.partitions}; "
             "push it again with --again"
         )
     claim = held.claim
-    start = Position() if work.from_start else Position(claim.blocks, claim.rows, claim.malformed)
+    start = (
+        Position() if work.from_start else Position(claim.blocks, claim.rows, claim.malformed, claim.bytes)
+    )
     started = now()
-    with Heartbeat(stage.results, job, held, start) as heartbeat, ExitStack() as contents:
+    with Heartbeat(stage, job, held, start) as heartbeat, ExitStack() as contents:
         file = work.file or fetch_again(stage, job, contents)
+        heartbeat.expect(file.text_bytes)
 
         def sent(events: Events, position: Position) -> None:
             heartbeat.check()

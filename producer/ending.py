@@ -1,8 +1,10 @@
 """How capture ends jobs: those that can't be captured, and those that a newer upload of their name takes over."""
 
 from pipeline import layout, records
-from pipeline.jobs import End, Job, NameRecord, now
-from pipeline.store import ObjectStore
+from pipeline.errors import Permanent
+from pipeline.jobs import Captured, End, Job, NameRecord, now
+from pipeline.names import name_of
+from pipeline.store import Head, ObjectStore
 
 
 def fail(results: ObjectStore, job: Job, reason: str) -> End:
@@ -14,6 +16,18 @@ def supersede(results: ObjectStore, file_id: str, generation: int) -> End:
     """End a job whose name belongs to another one now, of this generation; return how it ended."""
     reason = f"generation {generation} of the name took its place"
     return _end(results, file_id, End(state="superseded", reason=reason, nonce="capture", ended=now()))
+
+
+def replaced_by_refused(results: ObjectStore, upload: Head, error: Permanent) -> None:
+    """End the job whose upload was replaced by one of which no job could be made, unless it is captured: it never will be."""
+    record = records.read(results, layout.name_record(name_of(upload.key)), NameRecord)
+    if record is None or record.source is None or record.file_id is None:
+        return
+    if record.source.key != upload.key or record.source.etag == upload.etag:
+        return
+    if records.read(results, layout.captured(record.file_id), Captured) is None:
+        reason = f"the upload was replaced before all of it was captured, and what came was refused: {error}"
+        _end(results, record.file_id, End(state="failed", reason=reason, nonce="capture", ended=now()))
 
 
 def is_superseded(job: Job, record: NameRecord | None) -> bool:

@@ -1,4 +1,5 @@
-"""Renews the claim on a job while it is captured, and notices that somebody has ended the job or taken it over.
+"""Renews the claim on a job while it is captured, and notices when there is no point in going on: somebody has ended the job or
+taken it over, or the upload isn't what it was.
 
 A thread of its own does both, since capture may be busy for longer than a claim lives: finding its place again in a large file
 takes a minute, an overloaded broker as long as it likes.
@@ -13,10 +14,10 @@ import structlog
 
 from pipeline import layout, records
 from pipeline.claims import RENEWAL, Held
-from pipeline.errors import JobEnded, MillstreamError, Transient
+from pipeline.errors import ClaimLost, JobEnded, MillstreamError, PreconditionFailed, Transient
 from pipeline.jobs import End, Job
-from pipeline.store import ObjectStore
 from producer.publish import Position
+from producer.stage import Stage
 
 log = structlog.get_logger("capture")
 
@@ -28,13 +29,14 @@ class Heartbeat:
     """
 
     def __init__(
-        self, results: ObjectStore, job: Job, held: Held, start: Position, *, every: float = RENEWAL
+        self, stage: Stage, job: Job, held: Held, start: Position, *, every: float = RENEWAL
     ) -> None:
-        self._results = results
+        self._stage = stage
         self._job = job
         self._held = held
         self._every = every
         self._position = start
+        self._total = held.claim.total
         self._reason: MillstreamError | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"claim {job.file_id}", daemon=True)
@@ -44,12 +46,16 @@ class Heartbeat:
         """How far everything is acknowledged."""
         return self._position
 
+    def expect(self, total: int) -> None:
+        """Say how many bytes the file has as text."""
+        self._total = total
+
     def advance(self, position: Position) -> None:
         """Say how far everything is acknowledged; written down with the next renewal."""
         self._position = position
 
     def check(self) -> None:
-        """Raise ClaimLost or JobEnded where there is no point in going on."""
+        """Raise ClaimLost or JobEnded; NotFound where the upload is gone, PreconditionFailed where it is another."""
         if self._reason is not None:
             raise self._reason
 
@@ -62,10 +68,10 @@ class Heartbeat:
     ) -> None:
         self._over.set()
         self._thread.join()
-        if kind is None or self._reason is not None:
+        if kind is None or isinstance(self._reason, ClaimLost | JobEnded):
             return
         try:
-            self._held.release(**asdict(self._position))
+            self._held.release(**self._progress())
         except MillstreamError as failure:  # whoever comes next waits until the claim is stale
             log.debug("claim not given back", job=self._job.file_id, error=str(failure))
 
@@ -82,10 +88,16 @@ class Heartbeat:
                 self._reason = error
 
     def _beat(self) -> None:
-        self._held.renew(**asdict(self._position))
-        end = records.read(self._results, layout.end(self._job.file_id), End)
+        self._held.renew(**self._progress())
+        end = records.read(self._stage.results, layout.end(self._job.file_id), End)
         if end is not None:
             raise JobEnded(ended(self._job, end))
+        source = self._job.source
+        if self._stage.uploads.head(source.key).etag != source.etag:
+            raise PreconditionFailed(f"{source.key} was replaced while it was captured")
+
+    def _progress(self) -> dict[str, int]:
+        return asdict(self._position) | {"total": self._total}
 
 
 def ended(job: Job, end: End) -> str:

@@ -1,23 +1,30 @@
-"""What `watch` knows of the uploads, and what it does about each: take it on, refuse it, capture it, or wait for who does."""
+"""What `watch` knows of the uploads and the open jobs, and what it does about each.
+
+An upload is taken on, refused or captured, unless another does it: then that one is waited for. A job that somebody left half
+done is gone on with, and rows that were lost after they were captured are captured again.
+"""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 
 import structlog
 
-from pipeline import metrics
+from pipeline import layout, metrics, records
 from pipeline.errors import CalculationError, InputError, NameRefused, NotFound, Permanent, PreconditionFailed
 from pipeline.jobs import Captured, End
 from pipeline.kafka import Publisher
+from pipeline.missing import lacks
 from pipeline.settings import Settings
 from pipeline.store import Head
 from producer.capture import Capture
+from producer.ending import replaced_by_refused
 from producer.lanes import Lanes
 from producer.marks import send_ends_again, unfinished
 from producer.progress import Silent
 from producer.refuse import configuration_digest, forgive, is_refused, refuse, refused_keys
+from producer.repair import Repair
 from producer.stage import Stage
 from producer.take_on import take_on
 
@@ -27,7 +34,7 @@ _Content = tuple[str, object]  # ETag and when it was last modified
 
 
 class Intake:
-    """The uploads as far as they are dealt with. `look`, `again` and `configure` are for one thread."""
+    """The uploads and the open jobs as far as they are dealt with. Public methods are for one thread."""
 
     def __init__(self, stage: Stage, lanes: Lanes) -> None:
         self._stage = stage
@@ -38,6 +45,11 @@ class Intake:
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._waiting: dict[str, Capture] = {}
+        self._marks: Mapping[str, Head] = {}
+        self._known: set[str] = set()
+        self._repairs: dict[str, Repair] = {}
+        self._repairing: set[str] = set()
+        self._repaired: dict[str, str] = {}
 
     def configure(self, settings: Settings) -> None:
         """Use the calculations of other settings from now on; what was refused is tried again."""
@@ -70,8 +82,30 @@ class Intake:
         for work in waiting.values():
             self._submit(work)
 
+    def look_at_marks(self, marks: Mapping[str, Head]) -> None:
+        """Go on with jobs that nobody goes on with, and have lost rows captured again; `marks` are those of the open jobs.
+
+        A job is gone on with where its mark was there at the last look too: it isn't just being taken on.
+        """
+        with self._lock:
+            self._known &= marks.keys()
+            for seen in (self._repairs, self._repaired):
+                for file_id in seen.keys() - marks.keys():
+                    del seen[file_id]
+            left = marks.keys() & self._marks.keys() - self._known
+            lacking = {
+                file_id: mark.etag
+                for file_id, mark in marks.items()
+                if lacks(mark) and self._repaired.get(file_id) != mark.etag and file_id not in self._repairing
+            }
+        self._marks = marks
+        for file_id in left:
+            self._lanes.submit(0, file_id, partial(self._adopt, file_id))
+        for file_id, etag in lacking.items():
+            self._lanes.submit(0, file_id, partial(self._find_lost, file_id, etag))
+
     def resume(self, file_id: str) -> None:
-        """Go on with a marked job that some earlier process left.
+        """Go on with a marked job whose rows or ends may have been lost with an earlier process, or an earlier topic.
 
         The embedded broker forgets everything when it ends, which can't be told from here: the rows are sent once more.
         """
@@ -84,14 +118,56 @@ class Intake:
             work = Capture(self._stage, job, from_start=forgetful, check=self._lanes.check)
             log.info("going on with", name=job.name, generation=job.generation, from_start=forgetful)
             if not forgetful:
-                send_ends_again(self._stage, file_id, publisher)
+                self._send_ends(file_id, publisher)
             self._submit(work)
 
         self._lanes.submit(0, file_id, task)
 
     def remind(self, file_id: str) -> None:
         """Send a captured job's ends again."""
-        self._lanes.submit(0, file_id, lambda publisher: send_ends_again(self._stage, file_id, publisher))
+        self._lanes.submit(0, file_id, partial(self._send_ends, file_id))
+
+    def _send_ends(self, file_id: str, publisher: Publisher) -> None:
+        if send_ends_again(self._stage, file_id, publisher):
+            self._find_lost(file_id, "", publisher)
+
+    def _adopt(self, file_id: str, publisher: Publisher) -> None:
+        """Go on with a marked job that no upload led to here: its capture died elsewhere, or its upload was known already."""
+        job = unfinished(self._stage, file_id)
+        if job is None:
+            return
+        with self._lock:
+            if file_id in self._known:
+                return
+            self._known.add(file_id)
+        if records.read(self._stage.results, layout.captured(file_id), Captured) is None:
+            self._submit(Capture(self._stage, job, check=self._lanes.check))
+
+    def _find_lost(self, file_id: str, mark: str, publisher: Publisher) -> None:
+        """Have a job's lost blocks captured again; `mark` is the ETag of the mark that told of them."""
+        work = self._repairs.get(file_id)
+        if work is None:
+            captured = records.read(self._stage.results, layout.captured(file_id), Captured)
+            job = unfinished(self._stage, file_id) if captured is not None else None
+            if job is None or captured is None:
+                return
+            work = Repair(self._stage, job, captured, self._lanes.check)
+            self._repairs[file_id] = work  # kept: it knows for how long another's claim has stood still
+        job = work.job
+        self._lanes.submit(job.source.size, job.name, partial(self._repair, work, mark))
+
+    def _repair(self, work: Repair, mark: str, publisher: Publisher) -> None:
+        file_id = work.job.file_id
+        with self._lock:
+            if file_id in self._repairing:
+                return
+            self._repairing.add(file_id)
+        try:
+            with self._lanes.turn(work.job.source.size):
+                if work.attempt(publisher):
+                    self._repaired[file_id] = mark
+        finally:
+            self._repairing.discard(file_id)
 
     def _deal_with(self, head: Head, publisher: Publisher) -> None:
         key, stage = head.key, self._stage
@@ -113,6 +189,7 @@ class Intake:
                 refuse(stage.results, key, head.etag, error, self._configuration)
                 metrics.FILES.labels("capture", "refused").inc()
                 self._refused.add(key)
+                replaced_by_refused(stage.results, head, error)
                 self._settle(head)
                 return
             except Permanent:
@@ -138,6 +215,8 @@ class Intake:
 
     def _capture(self, work: Capture, publisher: Publisher) -> None:
         job = work.job
+        with self._lock:
+            self._known.add(job.file_id)
         try:
             with self._lanes.turn(job.source.size):
                 outcome = work.attempt(publisher, Silent())

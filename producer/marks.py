@@ -4,25 +4,25 @@ At its start `watch` goes on with all of them; later it sends their ends again, 
 with the broker, or never sent because its capture died.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline import layout, records
 from pipeline.errors import NotFound
 from pipeline.jobs import Captured, End, Job, NameRecord
-from pipeline.store import ObjectStore
+from pipeline.missing import requested
+from pipeline.store import Head, ObjectStore
 from producer.ending import fail, is_superseded, supersede
-from producer.publish import Sender, publish_ends
+from producer.publish import Sender, publish_ends, shares_of
 from producer.stage import Stage
 
 FIRST, LONGEST = 60.0, 3600.0
 """Seconds until a job's ends are sent again, for the first time and at most; each time twice as many."""
 
 
-def marked(results: ObjectStore) -> Iterator[str]:
-    """Yield the file_id of each open mark."""
-    for head in results.list(layout.OPEN):
-        yield head.key[len(layout.OPEN) :]
+def marked(results: ObjectStore) -> dict[str, Head]:
+    """Return the open marks by file_id."""
+    return {head.key[len(layout.OPEN) :]: head for head in results.list(layout.OPEN)}
 
 
 def unfinished(stage: Stage, file_id: str) -> Job | None:
@@ -44,12 +44,22 @@ def unfinished(stage: Stage, file_id: str) -> Job | None:
     return None
 
 
-def send_ends_again(stage: Stage, file_id: str, sender: Sender) -> None:
-    """Send the ends of an open job that is captured; nothing for any other."""
+def send_ends_again(stage: Stage, file_id: str, sender: Sender) -> bool:
+    """Send the current ends of an open job that is captured; nothing for any other.
+
+    Return whether blocks of it are to be captured again first: of those shares no end is sent.
+    """
     captured = records.read(stage.results, layout.captured(file_id), Captured)
     job = unfinished(stage, file_id) if captured is not None else None
-    if job is not None and captured is not None:
-        publish_ends(job, captured, sender, stage.settings.rows_topic)
+    if job is None or captured is None:
+        return False
+    rounds = dict.fromkeys(shares_of(job, captured), 0)
+    requests = {partition: asked for partition, (asked, _) in requested(stage.results, file_id).items()}
+    lost = {partition for partition, asked in requests.items() if not asked.captured}
+    rounds |= {partition: asked.round for partition, asked in requests.items() if partition in rounds}
+    current = {partition: round for partition, round in rounds.items() if partition not in lost}
+    publish_ends(job, captured, sender, stage.settings.rows_topic, current)
+    return bool(lost)
 
 
 @dataclass(slots=True)
@@ -64,7 +74,7 @@ class Reminders:
     def __init__(self) -> None:
         self._due: dict[str, _Due] = {}
 
-    def due(self, marks: set[str], now: float) -> list[str]:
+    def due(self, marks: Collection[str], now: float) -> list[str]:
         """Return whose ends are to be sent now; jobs without a mark are forgotten."""
         self._due = {file_id: due for file_id, due in self._due.items() if file_id in marks}
         found = []

@@ -1,7 +1,7 @@
 """Sends a job's row events and its ends, and says up to where everything is acknowledged."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,15 +32,21 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far capture is: whole blocks from the start, and the rows in them, malformed ones included."""
+    """How far capture is: whole blocks from the start, the rows in them, malformed ones included, and where they end.
+
+    `bytes` is that place in the spooled file.
+    """
 
     blocks: int = 0
     rows: int = 0
     malformed: int = 0
+    bytes: int = 0
 
     def after(self, events: Events) -> "Position":
         """Return the position after a further block."""
-        return Position(self.blocks + 1, self.rows + events.rows, self.malformed + events.malformed)
+        return Position(
+            self.blocks + 1, self.rows + events.rows, self.malformed + events.malformed, events.end
+        )
 
 
 def publish_rows(
@@ -82,9 +88,16 @@ def publish_rows(
     return position
 
 
-def publish_ends(job: Job, captured: Captured, sender: Sender, topic: str, *, round: int = 0) -> None:
-    """Send the end of each share; a job without rows has one in block 0's partition. Wait until all are acknowledged."""
-    shares = captured.shares or {first_partition(job.file_id, job.partitions): 0}
-    for partition, rows in shares.items():
-        sender.send(topic, partition, [end_key(job.file_id)], [end_value(rows, round)])
+def shares_of(job: Job, captured: Captured) -> dict[int, int]:
+    """Return how many rows each partition carries that has an end: a job without rows has one in block 0's partition."""
+    return captured.shares or {first_partition(job.file_id, job.partitions): 0}
+
+
+def publish_ends(
+    job: Job, captured: Captured, sender: Sender, topic: str, rounds: Mapping[int, int] | None = None
+) -> None:
+    """Send the end of each share in round 0, or of those in `rounds` in theirs; wait until all are acknowledged."""
+    shares = shares_of(job, captured)
+    for partition, round in (dict.fromkeys(shares, 0) if rounds is None else rounds).items():
+        sender.send(topic, partition, [end_key(job.file_id)], [end_value(shares[partition], round)])
     sender.flush()

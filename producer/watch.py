@@ -7,15 +7,18 @@ written down and stops nobody else.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import structlog
 
 from pipeline import health
 from pipeline.errors import SettingsError, Transient
+from pipeline.kafka import ensure_topics
+from pipeline.kafka_reader import Identity
 from pipeline.settings import Settings
+from pipeline.store import Head
 from producer.intake import Intake
 from producer.lanes import Lanes, patiently
 from producer.marks import Reminders, marked
@@ -29,8 +32,11 @@ LOOK_EVERY = 1.0
 SHARE = 20
 """A listing that takes long is made more seldom: only every so many times what it takes."""
 
-MARKS_EVERY = 60.0
-"""Seconds between two listings of the open marks."""
+MARKS_EVERY = 10.0
+"""Seconds between two listings of the open marks, at least."""
+
+CLAIMS_EVERY = 3.0
+"""Seconds between two looks at claims of others."""
 
 
 def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda: None) -> None:
@@ -58,19 +64,25 @@ def run(stage: Stage, stop: threading.Event, reload: Callable[[], Settings | Non
     intake = Intake(stage, lanes)
     patient = patiently(stop, "listing the buckets")
     rounds = Rounds()
+    claims = Every(CLAIMS_EVERY)
+    topics = [Identity(stage.settings, topic) for topic in stage.settings.topics]
+    replaced = True  # what is open at the start is treated as if its topics had been replaced: nothing is known of them
     try:
-        for file_id in patient(lambda: list(marked(stage.results))):
-            intake.resume(file_id)
         while not stop.is_set():
+            if replaced:
+                for file_id in patient(lambda: marked(stage.results)):
+                    intake.resume(file_id)
             _reload(reload, intake)
             began = time.monotonic()
             uploads = patient(lambda: list(stage.uploads.list()))
             took = time.monotonic() - began
             intake.look(uploads)
-            intake.again()
-            for file_id in rounds.due(lambda: patient(lambda: set(marked(stage.results)))):
+            if claims.due():
+                intake.again()
+            for file_id in rounds.due(lambda: patient(lambda: marked(stage.results)), intake.look_at_marks):
                 intake.remind(file_id)
             stop.wait(max(LOOK_EVERY, SHARE * took))
+            replaced = _replaced(topics, stage.settings)
     except Transient:
         if not stop.is_set():
             raise
@@ -91,21 +103,57 @@ def _reload(reload: Callable[[], Settings | None], intake: Intake) -> None:
         intake.configure(changed)
 
 
+def _replaced(topics: Sequence[Identity], settings: Settings) -> bool:
+    """Whether a topic was deleted and made anew.
+
+    The embedded broker forgets its topics when it is restarted: they are made here.
+    """
+    replaced = [topic.has_changed() for topic in topics]
+    if settings.profile == "embedded" and any(topic.gone for topic in topics):
+        with suppress(Transient):
+            ensure_topics(settings)
+    if any(replaced):
+        log.warning("a topic was made anew: what is open is sent again")
+    return any(replaced)
+
+
+class Every:
+    """Says whether it is time again."""
+
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._next = now()
+
+    def due(self) -> bool:
+        """Whether so many seconds have gone by since this last said so."""
+        now = self._now()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
 class Rounds:
-    """Looks at the open marks every so often, for jobs whose ends are to be sent again."""
+    """Looks at the open marks every so often, and says of which jobs the ends are to be sent again."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._next = now()
         self._reminders = Reminders()
 
-    def due(self, marks: Callable[[], set[str]]) -> list[str]:
-        """Return whose ends are due; `marks` is only called when it is time to."""
-        now = self._now()
-        if now < self._next:
+    def due(
+        self, marks: Callable[[], Mapping[str, Head]], look: Callable[[Mapping[str, Head]], None]
+    ) -> list[str]:
+        """Return whose ends are due; when it is time to, `marks` is called, and `look` with what it returned."""
+        began = self._now()
+        if began < self._next:
             return []
-        self._next = now + MARKS_EVERY
-        return self._reminders.due(marks(), now)
+        found = marks()
+        now = self._now()
+        self._next = now + max(MARKS_EVERY, SHARE * (now - began))
+        look(found)
+        return self._reminders.due(found, now)
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class Files:
 
     def claim(self, job: Job, blocks: int) -> None:
         """Somebody captures it."""
-        self._write(layout.claim(job.file_id), Claim(nonce="1", blocks=blocks, malformed=1))
+        claim = Claim(nonce="1", blocks=blocks, rows=blocks * job.block, malformed=1, bytes=61, total=100)
+        self._write(layout.claim(job.file_id), claim)
 
     def capture(self, job: Job, rows: int) -> Captured:
         """All rows are acknowledged."""

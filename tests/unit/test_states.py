@@ -49,7 +49,7 @@ def test_while_it_is_captured_the_rows_of_whole_blocks_count(files: Files) -> No
     files.claim(job, blocks=3)
     found = where(files)
     assert (found.state, found.rows_captured, found.rows_malformed) == ("capturing", 3 * job.block, 1)
-    assert found.summary == "capturing: 12 rows so far"
+    assert found.summary == "captured 61 %: 12 rows so far"
 
 
 def test_once_all_rows_are_captured_it_is_computing(files: Files) -> None:
