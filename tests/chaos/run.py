@@ -4,8 +4,6 @@ import contextlib
 import functools
 import resource
 import shutil
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,6 +37,7 @@ from tests.chaos.plan import (
     TopicAnew,
 )
 from tests.chaos.supervisor import Supervisor
+from tests.chaos.zygote import Forked, Zygote
 from tests.integration.chain import consume, environment
 from tests.services import kafka
 from tests.services.kafka import Broker
@@ -60,6 +59,7 @@ class Services:
     _brokers: dict[str, Broker] = field(default_factory=dict)
     _s3: S3 | None = None
     s3_pid: int = 0
+    zygote: Zygote = field(default_factory=Zygote)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "services"))
     """Starts them, and lives as long: on Linux they end with the thread that started them."""
 
@@ -91,6 +91,7 @@ class Services:
 
     def close(self) -> None:
         """End them."""
+        self.zygote.close()
         self.thread.submit(self._until.close).result()
         self.thread.shutdown()
 
@@ -120,7 +121,7 @@ class Run:
         self._contents: dict[str, Content] = {}
         self._files: dict[int, Path] = {}
         self._placed: set[int] = set()
-        self._pushing: dict[int, subprocess.Popen[bytes]] = {}
+        self._pushing: dict[int, Forked] = {}
         self._again: dict[int, float] = {}
         self._last = 0.0
         self._busy: list[Future[None]] = []
@@ -187,7 +188,7 @@ class Run:
         points = {event.target: event for event in plan.events if isinstance(event, Point)}
         skews = {event.target: event for event in plan.events if isinstance(event, Skew)}
         self._gates, self._env = gates, env
-        self._supervisor = Supervisor(self.folder, env, gates, points, skews)
+        self._supervisor = Supervisor(self._services.zygote, self.folder, env, gates, points, skews)
 
     def _joining(self) -> set[str]:
         return {event.target for event in self.plan.events if isinstance(event, Join)}
@@ -344,11 +345,9 @@ class Run:
     def _push(self, number: int) -> None:
         upload = self.plan.uploads[number]
         env = self._env | {"MILLSTREAM_S3_ENDPOINT": self._gates["push"]}
-        command = [sys.executable, "-m", "millstream", "push", str(self._files[number])]
-        with (self.folder / "push.log").open("ab") as log:
-            self._pushing[number] = subprocess.Popen(
-                command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        command = ["push", str(self._files[number])]
+        log = self.folder / "push.log"
+        self._pushing[number] = self._services.zygote.start(command, cwd=self.folder, env=env, log=log)
         self._supervisor.note(f"pushing {upload.name}")
 
     def _kill_pushes(self) -> None:

@@ -3,12 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.plan import Point, Skew
+from tests.chaos.zygote import Forked, Zygote
 
 RESTART = 0.5
 """Seconds until a process that ended by itself is started again."""
@@ -16,7 +16,7 @@ RESTART = 0.5
 
 @dataclass(slots=True)
 class _Stage:
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Forked | None = None
     due: float | None = None
     """When it is to be started (again); None: it is not."""
     wanted: bool = True
@@ -28,6 +28,7 @@ class _Stage:
 class Supervisor:
     """Keeps stages running. `gates` gives each stage an S3 address of its own; logs are `<folder>/<name>.log`."""
 
+    zygote: Zygote
     folder: Path
     env: dict[str, str]
     gates: dict[str, str]
@@ -121,17 +122,14 @@ class Supervisor:
         point = self.points.get(name)
         if point is not None and not stage.starts:
             env["MILLSTREAM_CRASH"] = f"{point.how}:{point.point}:{point.count}"
-        kind = name.partition("-")[0]
         skew = self.skews.get(name)
-        command = (
-            [sys.executable, "-m", "millstream", kind]
-            if skew is None
-            else [sys.executable, "-m", "tests.chaos.skewed", str(skew.hours), kind]
+        stage.process = self.zygote.start(
+            [name.partition("-")[0]],
+            cwd=self.folder,
+            env=env,
+            log=self.log(name),
+            hours=skew.hours if skew is not None else 0.0,
         )
-        with self.log(name).open("ab") as log:
-            stage.process = subprocess.Popen(
-                command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
         stage.starts += 1
         self.note(f"started {name}")
 
