@@ -1,13 +1,16 @@
-"""What an ObjectStore promises, kept by the one in memory and by a real S3 server alike."""
+"""What an ObjectStore promises, kept by the one in memory, by a real S3 server, and by one whose every call fails twice."""
 
 import threading
 from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from botocore.retries.quota import RetryQuota
+from botocore.retries.standard import ExponentialBackoff
 from pydantic import SecretStr
 
 from millstream import ports
@@ -16,6 +19,7 @@ from pipeline.s3 import S3Store, client
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE, READ_CHUNK, MemoryStore, ObjectStore
 from tests.services.s3 import S3
+from tests.services.s3_faults import Fault, fault_proxy
 
 LARGE = 2 * PART_SIZE + 12345
 
@@ -38,20 +42,29 @@ class Kept:
     unfinished: Callable[[], list[str]]
 
 
-@pytest.fixture(params=["memory", "s3"])
-def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
+@pytest.fixture(params=["memory", "s3", "failing"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     if request.param == "memory":
         yield Kept(MemoryStore(), list)
         return
     s3: S3 = request.getfixturevalue("s3")
-    connection = client(settings_of(s3))
+    with ExitStack() as until:
+        if request.param == "failing":
+            monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda _, __: 0.001)
+            monkeypatch.setattr(
+                RetryQuota, "acquire", lambda _, __: True
+            )  # it allows a hundred tries in a row
+            proxy = until.enter_context(fault_proxy(s3.endpoint))
+            proxy.faults = (Fault("twice"),)
+            s3 = replace(s3, endpoint=proxy.gate("test"))
+        connection = client(settings_of(s3))
+        until.callback(connection.close)
 
-    def unfinished() -> list[str]:
-        found = connection.list_multipart_uploads(Bucket=s3.results)
-        return [upload["Key"] for upload in found.get("Uploads", ())]
+        def unfinished() -> list[str]:
+            found = connection.list_multipart_uploads(Bucket=s3.results)
+            return [upload["Key"] for upload in found.get("Uploads", ())]
 
-    yield Kept(S3Store(connection, s3.results), unfinished)
-    connection.close()
+        yield Kept(S3Store(connection, s3.results), unfinished)
 
 
 @pytest.fixture
@@ -270,6 +283,7 @@ def test_a_stretch_of_an_object_is_streamed(store: ObjectStore, start: int, leng
     assert max(map(len, chunks)) <= READ_CHUNK
 
 
+@pytest.mark.parametrize("kept", ["memory", "s3"], indirect=True)  # the proxy reads each answer to its end
 def test_a_stream_can_be_left_half_way(store: ObjectStore) -> None:
     store.upload("large", [body(LARGE)])
     for _ in range(40):  # more than there are connections
@@ -323,6 +337,9 @@ def test_listing_gives_what_starts_with_the_prefix(store: ObjectStore) -> None:
     assert list(store.list("missing/")) == []
 
 
+@pytest.mark.parametrize(
+    "kept", ["memory", "s3"], indirect=True
+)  # three thousand failures more tell nothing more
 def test_listing_goes_beyond_a_thousand(store: ObjectStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: store.put(f"many/{number:05}", b"."), range(1005)))

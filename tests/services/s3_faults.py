@@ -26,7 +26,7 @@ _BROKEN = b"<Error><Code>InternalError</Code><Message>We encountered an internal
 class Fault:
     """What goes wrong, and with how large a share of the calls.
 
-    twice: every call that is unlike those before fails twice with 500, then works · 500, 503: refused · reset: the connection
+    twice: every call fails twice with 500, then works · 500, 503: refused · reset: the connection
     is closed before anything is done · cut: it is closed in the middle of the answer's body, or, where that has none, before
     the answer · lost: the call has its effect, and the connection is closed in place of the answer · slow: the answer takes up
     to `seconds` · refuse: 503 to everything.
@@ -64,8 +64,9 @@ class _Request:
     body: bytes
 
     @property
-    def is_conditional(self) -> bool:
-        return re.search(rb"\r\nif-(none-)?match:", self.head, re.IGNORECASE) is not None
+    def call(self) -> str:
+        """What boto3 calls it, the same at each try; the line itself for other clients."""
+        return (_header(self.head, b"amz-sdk-invocation-id") or self.line.encode()).decode()
 
 
 class _Lost(Exception):
@@ -159,10 +160,9 @@ class FaultProxy:
     def _choose(self, request: _Request) -> Fault | None:
         for fault in self.faults:
             if fault.kind == "twice":
-                if self._failures[request.line] < 2:
-                    self._failures[request.line] += 1
+                if self._failures[request.call] < 2:
+                    self._failures[request.call] += 1
                     return fault
-                self._failures[request.line] = 0
             elif self._random.random() < fault.rate:
                 return fault
         return None
