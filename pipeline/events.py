@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from pipeline import lines
 
 ID_LENGTH = 32
 """Hexadecimal digits of a file_id: 16 bytes of BLAKE2b."""
@@ -77,27 +78,11 @@ def rows_per_partition(file_id: str, rows: int, block: int, partitions: int) -> 
     return dict(sorted(shares.items()))
 
 
-def split_lines(array: pa.Array) -> list[bytes]:
-    """Return the elements of a string or binary array, none of which holds a newline, as a list of bytes.
-
-    Splitting one buffer is about five times as fast as `to_pylist`.
-    """
-    if len(array) == 0:
-        return []
-    empty, newline = pa.scalar(b"", pa.large_binary()), pa.scalar(b"\n", pa.large_binary())
-    lines = pc.binary_join_element_wise(array.cast(pa.large_binary()), newline, empty)
-    offsets = np.frombuffer(lines.buffers()[1], np.int64)
-    start, stop = int(offsets[lines.offset]), int(offsets[lines.offset + len(lines)])
-    text: bytes = lines.buffers()[2].slice(start, stop - start - 1).to_pybytes()
-    return text.split(b"\n")
-
-
 def row_keys(file_id: str, rows: Ints) -> list[bytes]:
     """Return the key of each row number."""
     if len(rows) == 0:
         return []
-    numbers = pc.cast(pa.array(rows), pa.string())
-    return split_lines(pc.binary_join_element_wise(f"{file_id}:", numbers, ""))
+    return lines.joined(f"{file_id}:", pa.array(rows).cast(pa.large_string()))
 
 
 def rejected_key(file_id: str, row: int) -> bytes:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pj
 
+from pipeline import json_shape
+
 _SINGLY = 32
 """Values in a stretch that is read one by one: about where parsing halves costs more than Python does."""
 
@@ -57,7 +59,10 @@ def _decode(
 ) -> None:
     if not values:
         return
-    table = _together(values, schema)
+    texts = all(kind == pa.string() for kind in schema.types)
+    table = json_shape.read(values, schema.names) if texts else None
+    if table is None:
+        table = _together(values, schema)
     if table is not None:
         tables.append(table)
         indexes.append(np.arange(first, first + len(values), dtype=np.int64))

@@ -5,11 +5,13 @@ One object per row is built by joining constant pieces (`{"a":"`, `","b":"`, …
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline import lines
 
 _NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
 _ESCAPES = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)} | {'"': '\\"'}
@@ -37,35 +39,26 @@ def quoted(column: pa.Array) -> pa.Array:
     return pc.fill_null(pc.binary_join_element_wise(quote, escaped(column), quote, empty), "null")
 
 
-def objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
-    """Return one JSON object per row: `names` are its members, `columns` their values as JSON text, none null."""
-    pieces: list[pa.Array | pa.Scalar] = []
-    lead = "{"
-    for name, column in zip(names, columns, strict=True):
-        pieces += [pa.scalar(f"{lead}{json.dumps(name, ensure_ascii=False)}:", pa.large_string()), column]
-        lead = ","
-    return pc.binary_join_element_wise(
-        *pieces, pa.scalar("}", pa.large_string()), pa.scalar("", pa.large_string())
-    )
+def objects(
+    names: Sequence[str], columns: Sequence[pa.Array], *, strings: Collection[int] = ()
+) -> list[bytes]:
+    """Return one JSON object per row: `names` are its members, `columns` their values as JSON text, none null.
 
-
-def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
-    """Return one JSON object per row of string columns without nulls: `{"a":"1","b":"x"}`.
-
-    The same as `objects` over `quoted` columns, with the quotes as part of the constant pieces: that is the bulk of
-    what capture does.
+    Columns at `strings` are the inside of JSON strings: their quotes are part of what stands between, which is cheaper than
+    adding them to each cell.
     """
-    pieces: list[pa.Array | pa.Scalar] = []
+    pieces: list[pa.Array | str] = []
     lead = "{"
-    for name, column in zip(names, columns, strict=True):
-        pieces += [
-            pa.scalar(f'{lead}{json.dumps(name, ensure_ascii=False)}:"', pa.large_string()),
-            escaped(column),
-        ]
-        lead = '",'
-    return pc.binary_join_element_wise(
-        *pieces, pa.scalar('"}', pa.large_string()), pa.scalar("", pa.large_string())
-    )
+    for at, (name, column) in enumerate(zip(names, columns, strict=True)):
+        quote = '"' if at in strings else ""
+        pieces += [f"{lead}{json.dumps(name, ensure_ascii=False)}:{quote}", column]
+        lead = quote + ","
+    return lines.joined(*pieces, lead[:-1] + "}")
+
+
+def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> list[bytes]:
+    """Return one JSON object per row of string columns without nulls: `{"a":"1","b":"x"}`."""
+    return objects(names, [escaped(column) for column in columns], strings=range(len(columns)))
 
 
 def _text(column: pa.Array) -> memoryview:

@@ -3,11 +3,13 @@
 What is only true of the broker of `millstream up` (Tansu, in memory) is in `_EMBEDDED`; Apache Kafka is the reference.
 """
 
-import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice, repeat
+from operator import length_hint
 from typing import Any
 
 import structlog
@@ -133,26 +135,32 @@ class Publisher:
 
     def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Hand a batch of messages for one partition over; blocks while the client's queue is full."""
-        messages: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
-        ]
-        while messages:
-            queued = self._producer.produce_batch(
-                topic, messages, partition=partition, on_delivery=self._report
+        # `produce` in a loop that runs in C takes 0.5 µs a message, `produce_batch` with its dicts 0.9.
+        if len(keys) != len(values):
+            raise ValueError(f"{len(keys)} keys for {len(values)} values")
+        queued, count = 0, len(values)
+        while queued < count:
+            left = iter(values[queued:] if queued else values)
+            messages = (
+                repeat(topic),
+                left,
+                islice(keys, queued, None),
+                repeat(partition),
+                repeat(self._report),
             )
-            refused = (
-                [] if queued == len(messages) else [message for message in messages if "_error" in message]
-            )
-            for message in refused:
-                error: KafkaError = message.pop("_error")
-                if error.code() != KafkaError._QUEUE_FULL:
-                    raise _undelivered(error)(
-                        f"Kafka takes no message of {len(message['value'])} bytes: {error.str()}"
-                    )
-            messages = refused
-            self._producer.poll(0.05 if refused else 0)
+            try:
+                deque(map(self._producer.produce, *messages), maxlen=0)
+                queued = count
+            except BufferError:  # the queue is full
+                queued = count - length_hint(left) - 1
+            except KafkaException as error:
+                size = len(values[count - length_hint(left) - 1])
+                raise _undelivered(error.args[0])(
+                    f"Kafka takes no message of {size} bytes: {error.args[0].str()}"
+                ) from error
+            self._producer.poll(0 if queued == count else 0.05)
             self._raise_failure()
-            if refused:
+            if queued < count:
                 self._check()
 
     def flush(self, timeout: float | None = None) -> None:
@@ -237,9 +245,7 @@ def batches(messages: Sequence[Message]) -> list[Batch]:
         return [_run(good)]
     groups: dict[int | None, list[Message]] = {}
     start = 0
-    for number, run in itertools.groupby(
-        numbers
-    ):  # the client gives messages of one partition together, mostly
+    for number, run in groupby(numbers):  # the client gives messages of one partition together, mostly
         stop = start + len(list(run))
         groups.setdefault(number, []).extend(good[start:stop])
         start = stop

@@ -12,7 +12,7 @@ import structlog
 from faust.serializers.codecs import Codec
 from mode import Worker as ModeWorker
 
-from pipeline import health
+from pipeline import health, runtime
 from pipeline.ends import ended
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.kafka_progress import outlet
@@ -144,6 +144,7 @@ def run(settings: Settings, results: ObjectStore) -> None:
     # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
     if code := ended("processor", lambda: _check(settings, results)):
         leave(code)
+    runtime.tune()
     app = make_app(settings, results)
     if settings.health_port is not None:
         health.serve(settings.http.host, settings.health_port, lambda: list(app.why_not_ready))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import json_text
-from pipeline.events import reject_value, split_lines
+from pipeline.events import reject_value
 from pipeline.types import ColumnType
 
 _NO_TOKEN = pa.array(["nan", "-nan", "inf", "-inf"], pa.large_string())
@@ -20,9 +20,10 @@ def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType])
 
     `ids` and `outputs` are string columns; `outputs` holds DuckDB's text of each value, null where it is NULL.
     """
-    columns = [json_text.quoted(_whole(column)) for column in ids.columns]
+    columns = [json_text.escaped(_whole(column)) for column in ids.columns]
     columns += [_cells(_whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)]
-    return split_lines(json_text.objects([*ids.column_names, *outputs.column_names], columns))
+    names = [*ids.column_names, *outputs.column_names]
+    return json_text.objects(names, columns, strings=range(ids.num_columns))
 
 
 def _cells(column: pa.Array, kind: ColumnType) -> pa.Array:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline import runtime
 from pipeline.ends import ended
 from pipeline.logs import configure
 from pipeline.settings import changed, load
@@ -32,6 +33,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.command == "watch":
         watch(settings, reload=changed())
     else:
+        runtime.tune()
         push(given.files, settings, name=given.name, wait=given.wait, again=given.again, progress=Logged())
 
 

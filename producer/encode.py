@@ -5,12 +5,11 @@ No Python is run per row but for those that are malformed or too large.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.events import malformed_value, rejected_key, row_keys, split_lines
+from pipeline.events import malformed_value, rejected_key, row_keys
 from pipeline.json_text import string_objects
 from producer.reader import Block
 
@@ -33,9 +32,8 @@ class Events:
 def encode(block: Block, file_id: str, columns: Sequence[str], limit: int) -> Events:
     """Return the events of a block; what would be a message of more than `limit` bytes, key and all, is malformed."""
     keys = row_keys(file_id, block.row_numbers)
-    objects = string_objects(columns, [_whole(column) for column in block.table.columns])
-    values = split_lines(objects)
-    too_large = _too_large(keys, objects, limit)
+    values = string_objects(columns, [_whole(column) for column in block.table.columns])
+    too_large = _too_large(keys, values, limit)
     for index, size in too_large.items():
         line, text = block.locate(index)
         error = f"{size:,} bytes as a message, at most {limit:,} are sent (message_bytes)"
@@ -53,14 +51,12 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
 
 
-def _too_large(keys: list[bytes], values: pa.Array, limit: int) -> dict[int, int]:
+def _too_large(keys: list[bytes], values: list[bytes], limit: int) -> dict[int, int]:
     """Return which messages are larger than `limit` bytes, key and all, and how large they are."""
-    if not keys:
+    if not keys or max(map(len, values)) <= limit - len(keys[-1]):  # the last key is the longest
         return {}
-    lengths = pc.binary_length(values).to_numpy()
-    suspects = np.flatnonzero(lengths > limit - len(keys[-1]))  # the last key is the longest
-    sizes = {int(index): int(lengths[index]) + len(keys[index]) for index in suspects}
-    return {index: size for index, size in sizes.items() if size > limit}
+    sizes = map(add, map(len, keys), map(len, values))
+    return {index: size for index, size in enumerate(sizes) if size > limit}
 
 
 def _fitting(error: str, line: int, text: str, limit: int) -> bytes:

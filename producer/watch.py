@@ -13,7 +13,7 @@ from types import FrameType
 
 import structlog
 
-from pipeline import health
+from pipeline import health, runtime
 from pipeline.errors import SettingsError, Transient
 from pipeline.kafka import ensure_topics
 from pipeline.kafka_reader import Identity
@@ -45,6 +45,7 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
     `reload` returns the settings where they have changed since it was last asked: their calculations then hold for whatever
     is taken on later. Raises Unreachable where S3 or Kafka don't answer at the start.
     """
+    runtime.tune()
     stop = threading.Event()
     with _signals(stop):
         stage = open_stage(settings, "watch")

@@ -41,7 +41,7 @@ def job_of(columns: tuple[str, ...], calculation: Calculation, **options: int) -
 def row_batch(job: Job, rows: Sequence[Sequence[str]], first: int = 0) -> Batch:
     """Return row events of one partition, as capture sends them."""
     columns = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(job.columns))]
-    values = events.split_lines(json_text.string_objects(job.columns, columns))
+    values = json_text.string_objects(job.columns, columns)
     keys = events.row_keys(job.file_id, np.arange(first, first + len(rows)))
     return batch(job.partition(first), keys, values)
 

@@ -3,7 +3,6 @@
 import zlib
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,14 +101,6 @@ def test_jobs_that_take_turns_keep_their_numbers() -> None:
     keys = events.parse_keys([f"{job}:{row}".encode() for row in range(3) for job in (FILE, other)])
     assert keys.jobs.tolist() == [0, 1, 0, 1, 0, 1]
     assert keys.file_ids == [FILE, other]
-
-
-@given(st.lists(st.text().filter(lambda text: "\n" not in text)))
-def test_split_lines_gives_what_to_pylist_gives(cells: list[str]) -> None:
-    """Slices of arrays included."""
-    array = pa.array(cells, pa.string())
-    assert events.split_lines(array) == [cell.encode() for cell in cells]
-    assert events.split_lines(array[1:]) == [cell.encode() for cell in cells[1:]]
 
 
 def test_raw_text_is_cut_at_64_kb_between_characters() -> None:
