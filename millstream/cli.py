@@ -25,6 +25,8 @@ COMMANDS = (
     "status",
     "get",
     "verify",
+    "cancel",
+    "delete",
     "watch",
     "process",
     "sink",

@@ -19,6 +19,9 @@ from pipeline.types import ColumnType
 
 FORMAT = 1
 
+NOBODY = "0" * 32
+"""The file_id of a receipt that says that its name was deleted."""
+
 
 def now() -> datetime:
     """Return the time, for people to read: nothing is decided by it."""

@@ -227,10 +227,10 @@ class S3Store:
                 raise
         return _etag(answer)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         """See ObjectStore."""
         with self._errors(key):
-            self._client.delete_object(Bucket=self.bucket, Key=key)
+            self._client.delete_object(Bucket=self.bucket, Key=key, **_conditions(if_match, False))
 
     def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
         """See ObjectStore."""

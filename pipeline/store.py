@@ -94,8 +94,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove an object; one that isn't there is removed already."""
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        """Remove an object; one that isn't there is removed already.
+
+        With `if_match` only that version: then PreconditionFailed may also mean that there is none any more.
+        """
         ...
 
     def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
@@ -171,8 +174,11 @@ class MemoryStore:
         data, _ = self.get(source)
         return self.put(key, data, if_match=if_match, if_none_match=if_none_match, metadata=metadata)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         """See ObjectStore."""
+        there = self._objects.get(key)
+        if if_match is not None and (there is None or there[1].etag != if_match):
+            raise PreconditionFailed(f"{key} is another by now")
         self._objects.pop(key, None)
 
     def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:

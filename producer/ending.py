@@ -12,6 +12,14 @@ def fail(results: ObjectStore, job: Job, reason: str) -> End:
     return _end(results, job.file_id, End(state="failed", reason=reason, nonce="capture", ended=now()))
 
 
+def outrun(results: ObjectStore, file_id: str, record: NameRecord) -> End:
+    """End a job whose name's record is a newer one's, or was deleted; return how it ended."""
+    if record.file_id is not None:
+        return supersede(results, file_id, record.generation)
+    end = End(state="deleted", reason="it was deleted", nonce="capture", ended=now())
+    return _end(results, file_id, end)
+
+
 def supersede(results: ObjectStore, file_id: str, generation: int) -> End:
     """End a job whose name belongs to another one now, of this generation; return how it ended."""
     reason = f"generation {generation} of the name took its place"

@@ -12,7 +12,7 @@ from pipeline.errors import NotFound
 from pipeline.jobs import Captured, End, Job, NameRecord
 from pipeline.missing import requested
 from pipeline.store import Head, ObjectStore
-from producer.ending import fail, is_superseded, supersede
+from producer.ending import fail, is_superseded, outrun
 from producer.publish import Sender, publish_ends, shares_of
 from producer.stage import Stage
 
@@ -32,7 +32,7 @@ def unfinished(stage: Stage, file_id: str) -> Job | None:
         return None
     record = records.read(stage.results, layout.name_record(job.name), NameRecord)
     if record is not None and is_superseded(job, record):
-        supersede(stage.results, file_id, record.generation)
+        outrun(stage.results, file_id, record)
         return None
     if record is not None and record.file_id == file_id:
         return job

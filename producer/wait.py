@@ -51,4 +51,8 @@ def _published(results: ObjectStore, job: Job) -> Receipt | None:
         raise JobEnded(ended(job, end))
     # The end is decided before the receipt is written, and the receipt may be of a newer job already.
     receipt = records.read(results, layout.receipt(job.name), Receipt)
-    return receipt if receipt is not None and receipt.generation >= job.generation else None
+    if receipt is None or receipt.generation < job.generation:
+        return None
+    if receipt.state == "deleted":
+        raise JobEnded(f"{job.name} (generation {job.generation}) was published, and has been deleted since")
+    return receipt

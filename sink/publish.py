@@ -4,10 +4,12 @@
     2. end.json, If-None-Match, naming them: it alone decides how the job ended
     3. the receipt, by compare-and-set, only over a lower generation's
     4. <name>, a server-side copy, If-Match; then the receipt is read again, and if it names another job, that one's is copied
+       (3 and 4: `sink/name.py`)
     5. parts, outputs that nobody names, the previous receipt's outputs are removed, and last the open mark
 
-Whoever finds a mark and an end.json goes on from 3, or from 5 where the end isn't "published" (`finish`). An answer lost is
-no answer: every step reads back what is there.
+Whoever finds a mark and an end.json goes on from 3, or from 5 where the end isn't "published" (`finish`). A name that was
+deleted gets a receipt that says so, and <name> and outputs go (`sink/withdraw.py` begins that). An answer lost is no
+answer: every step reads back what is there.
 """
 
 import hashlib
@@ -18,16 +20,13 @@ import structlog
 
 from pipeline import layout, records
 from pipeline.duck import Connection
-from pipeline.errors import NotFound, PreconditionFailed, Throttled
-from pipeline.jobs import End, Job, NameRecord, Receipt, Stored, now
+from pipeline.jobs import NOBODY, End, Job, NameRecord, Receipt, Stored, now
 from pipeline.store import ObjectStore
 from sink.collector import Frozen
 from sink.csv_writer import rejects_csv, results_csv
+from sink.name import set_receipt, settle_name
 
 log = structlog.get_logger("sink")
-
-COPIES = 20
-"""Looks at `<name>` until somebody else's writing to it counts as trouble."""
 
 
 class _Counted:
@@ -62,8 +61,9 @@ class Publisher:
         Raises Transient errors; what was done until then is found and used, or removed, by whoever tries again.
         """
         job = done.job
-        if self._is_superseded(job):
-            return self.end(job, "superseded", "a newer upload of the same name was taken on")
+        record = self._outrun(job)
+        if record is not None:
+            return self.end(job, *_why(record))
         nonce = secrets.token_hex(8)
         output = self._write(layout.output(job.file_id, nonce), results_csv(job, done.in_order(), connection))
         rejects = None
@@ -106,18 +106,30 @@ class Publisher:
     def finish(self, job: Job) -> End | None:
         """Go on with a job that was found with its mark; return its end, or None where it has none yet."""
         decided = records.read(self._store, layout.end(job.file_id), End)
+        record = self._outrun(job)
+        if record is not None and record.file_id is None:
+            deleted = Receipt(
+                state="deleted",
+                name=job.name,
+                generation=record.generation,
+                file_id=NOBODY,
+                published=now(),
+            )
+            set_receipt(self._store, deleted)
+            settle_name(self._store, job.name)
         if decided is not None:
             self._finish(job, decided)
-        elif self._is_superseded(job):
-            decided = self.end(job, "superseded", "a newer upload of the same name was taken on")
+        elif record is not None:
+            decided = self.end(job, *_why(record))
         return decided
 
-    def _is_superseded(self, job: Job) -> bool:
+    def _outrun(self, job: Job) -> NameRecord | None:
+        """Return the name's record where it names another job, or none, as the newer."""
         record = records.read(self._store, layout.name_record(job.name), NameRecord)
         if record is None:
-            return False
+            return None
         other = record.generation == job.generation and record.file_id != job.file_id
-        return record.generation > job.generation or other
+        return record if record.generation > job.generation or other else None
 
     def _write(self, key: str, chunks: Iterable[bytes]) -> Stored:
         counted = _Counted(chunks)
@@ -126,59 +138,17 @@ class Publisher:
 
     def _finish(self, job: Job, end: End) -> None:
         """Steps 3 to 5."""
-        replaced: Receipt | None = None
+        replaced = current = None
         if end.receipt is not None:
-            replaced = self._set_receipt(end.receipt)
-            self._copy_to_name(job)
-        self._clear(job, end, replaced)
+            replaced = set_receipt(self._store, end.receipt)
+            current = settle_name(self._store, job.name)
+        self._clear(job, current, replaced)
 
-    def _set_receipt(self, receipt: Receipt) -> Receipt | None:
-        """Write the receipt over that of a lower generation, which is returned; leave a higher one's."""
-        key = layout.receipt(receipt.name)
-        while True:
-            found = records.read_with_etag(self._store, key, Receipt)
-            if found is not None and found[0].generation >= receipt.generation:
-                return None
-            if records.replace(self._store, key, receipt, found[1] if found else None):
-                return found[0] if found else None
-
-    def _copy_to_name(self, job: Job) -> None:
-        """Make `<name>` the output that the receipt names, until the receipt still names it afterwards."""
-        for _ in range(COPIES):
-            receipt = records.read(self._store, layout.receipt(job.name), Receipt)
-            if receipt is None or receipt.output is None:
-                return
-            try:
-                there = self._store.head(job.name)
-            except NotFound:
-                there = None
-            if there is not None and there.metadata.get("file_id") == receipt.file_id:
-                return
-            try:
-                self._store.copy(
-                    receipt.output.key,
-                    job.name,
-                    if_match=there.etag if there else None,
-                    if_none_match=there is None,
-                    metadata={"file_id": receipt.file_id},
-                )
-            except (PreconditionFailed, NotFound):
-                continue  # somebody else was at work here: look again
-        raise Throttled(f"{job.name} in the results bucket changes faster than it can be written")
-
-    def _named(self, job: Job, end: End) -> set[str]:
-        """Return the job's objects that the reader may send: none where another job has the receipt."""
-        receipt = records.read(self._store, layout.receipt(job.name), Receipt) if end.receipt else None
-        if receipt is None or receipt.file_id != job.file_id:
-            return set()
-        return {stored.key for stored in (receipt.output, receipt.rejects) if stored}
-
-    def _clear(self, job: Job, end: End, replaced: Receipt | None) -> None:
-        named = (
-            {stored.key for stored in (end.receipt.output, end.receipt.rejects) if stored}
-            if end.receipt
-            else set()
-        )
+    def _clear(self, job: Job, current: Receipt | None, replaced: Receipt | None) -> None:
+        """Step 5; `current` is the name's receipt, `replaced` the one that this job's took the place of."""
+        named: set[str] = set()
+        if current is not None and current.file_id == job.file_id:
+            named = {stored.key for stored in (current.output, current.rejects) if stored}
         for key in [layout.claim(job.file_id), layout.assembly(job.file_id)]:
             self._store.delete(key)
         folder = f"{layout.JOBS}{job.file_id}/"
@@ -190,3 +160,10 @@ class Publisher:
                 if stored is not None:
                     self._store.delete(stored.key)
         self._store.delete(layout.open_mark(job.file_id))
+
+
+def _why(record: NameRecord) -> tuple[str, str]:
+    """Return the end of a job whose name has this newer record, and the reason."""
+    if record.file_id is None:
+        return "deleted", "it was deleted"
+    return "superseded", "a newer upload of the same name was taken on"

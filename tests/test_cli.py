@@ -354,3 +354,34 @@ def test_get_names_the_path_that_it_was_given(
     assert done.exit_code == 1
     assert done.stderr.startswith(f"millstream: {path}: ")
     assert [found.name for found in folder.iterdir()] == ["folder"]
+
+
+def test_cancel_ends_a_running_job_and_says_where_there_is_nothing_to_cancel(
+    orders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    monkeypatch.setattr("millstream.stores.stores", lambda _: files)
+    files.published()
+    done = run("cancel", "orders.csv")
+    assert done.exit_code == 1
+    assert "orders.csv was published already" in done.stderr
+    files.upload(content=b"order_id,quantity,price\n008,1,1.00\n")
+    files.take_on(generation=2)
+    for _ in range(2):
+        done = run("cancel", "orders.csv")
+        assert (done.exit_code, done.stdout) == (0, "orders.csv  cancelled\n")
+    assert "cancelled: cancelled by millstream cancel" in run("status", "orders.csv").stdout
+    assert run("get", "orders.csv").stdout == "order_id,total\n007,29.97\n"
+
+
+def test_delete_takes_everything_back(orders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = Files()
+    monkeypatch.setattr("millstream.stores.stores", lambda _: files)
+    files.published()
+    assert run("delete", "orders.csv").stdout == "orders.csv  deleted\n"
+    done = run("get", "orders.csv")
+    assert done.exit_code == 1
+    assert "orders.csv has no result: deleted: it was deleted" in done.stderr
+    done = run("delete", "other.csv")
+    assert done.exit_code == 1
+    assert "other.csv: there is no upload and no result of that name" in done.stderr

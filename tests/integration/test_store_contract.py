@@ -314,6 +314,18 @@ def test_deleting_twice_is_deleting(store: ObjectStore) -> None:
         store.head("key")
 
 
+def test_a_version_that_was_replaced_isnt_deleted(store: ObjectStore) -> None:
+    old, new = store.put("key", b"old"), store.put("key", b"new")
+    with pytest.raises(PreconditionFailed):
+        store.delete("key", if_match=old)
+    assert store.get("key")[0] == b"new"
+    store.delete("key", if_match=new)
+    with pytest.raises(NotFound):
+        store.head("key")
+    with pytest.raises((PreconditionFailed, NotFound)):
+        store.delete("key", if_match=new)
+
+
 def test_listing_gives_what_starts_with_the_prefix(store: ObjectStore) -> None:
     for key in ("a.csv", "a/1.csv", "a/2.csv", "a/b/3.csv", "ab.csv", "b.csv"):
         store.put(key, key.encode())

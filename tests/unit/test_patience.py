@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from pipeline.errors import Unreachable
+from pipeline.errors import JobEnded, Unreachable
 from pipeline.store import Head, MemoryStore
 from producer.patience import Patience, _listens
 from producer.wait import wait_for_end
@@ -88,3 +88,19 @@ def test_s3_that_comes_back_is_waited_for_and_one_that_does_not_is_given_up() ->
         wait_for_end(results, job, sleep=sleep, now=lambda: time)
     assert time < 20
     assert "the computing goes on" in "".join(given_up.value.__notes__)
+
+
+def test_whoever_waits_is_told_that_a_job_was_cancelled_or_deleted() -> None:
+    files = Files()
+    files.upload()
+    job = files.take_on()
+    files.end(job, "cancelled")
+    with pytest.raises(JobEnded, match=r"orders\.csv \(generation 1\) was cancelled: because"):
+        wait_for_end(files.results, job)
+    files = Files()
+    files.upload()
+    job = files.take_on()
+    files.publish(job)
+    files.delete("orders.csv", 2)
+    with pytest.raises(JobEnded, match="was published, and has been deleted since"):
+        wait_for_end(files.results, job)

@@ -43,9 +43,9 @@ class Breaking(MemoryStore):
         """See MemoryStore."""
         return str(self._call(lambda: super(Breaking, self).put(key, data, **options)))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, **options: Any) -> None:
         """See MemoryStore."""
-        self._call(lambda: super(Breaking, self).delete(key))
+        self._call(lambda: super(Breaking, self).delete(key, **options))
 
 
 def complete(job: Job, rows: int, rejected: Mapping[int, bytes] | None = None, factor: int = 10) -> Frozen:

@@ -1,0 +1,52 @@
+"""What a name shows: its receipt, which only goes up in generations, and `<name>` itself, which follows the receipt."""
+
+from pipeline import layout, records
+from pipeline.errors import NotFound, PreconditionFailed, Throttled
+from pipeline.jobs import Receipt
+from pipeline.store import ObjectStore
+
+LOOKS = 20
+"""Looks at `<name>` until somebody else's writing to it counts as trouble."""
+
+
+def set_receipt(results: ObjectStore, receipt: Receipt) -> Receipt | None:
+    """Write the receipt over that of a lower generation, which is returned; leave a higher one's."""
+    key = layout.receipt(receipt.name)
+    while True:
+        found = records.read_with_etag(results, key, Receipt)
+        if found is not None and found[0].generation >= receipt.generation:
+            return None
+        if records.replace(results, key, receipt, found[1] if found else None):
+            return found[0] if found else None
+
+
+def settle_name(results: ObjectStore, name: str) -> Receipt | None:
+    """Make `<name>` the output that the receipt names, or nothing where it was deleted; return that receipt.
+
+    Whoever changes `<name>` looks at the receipt again afterwards, so that of several the last leaves what is right.
+    """
+    for _ in range(LOOKS):
+        receipt = records.read(results, layout.receipt(name), Receipt)
+        if receipt is None:
+            return None
+        try:
+            there = results.head(name)
+        except NotFound:
+            there = None
+        shown = there.metadata.get("file_id") if there is not None else None
+        if shown == (receipt.file_id if receipt.output else None):
+            return receipt
+        try:
+            if receipt.output is not None:
+                results.copy(
+                    receipt.output.key,
+                    name,
+                    if_match=there.etag if there else None,
+                    if_none_match=there is None,
+                    metadata={"file_id": receipt.file_id},
+                )
+            elif there is not None:
+                results.delete(name, if_match=there.etag)
+        except (PreconditionFailed, NotFound):
+            continue  # somebody else was at work here: look again
+    raise Throttled(f"{name} in the results bucket changes faster than it can be written")
