@@ -4,7 +4,6 @@ One object per row is built by joining constant pieces (`{"a":"`, `","b":"`, …
 """
 
 import json
-import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline import lines
 
-_NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
+_SPACE, _QUOTE, _BACKSLASH = b' "\\'
 _ESCAPES = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)} | {'"': '\\"'}
 
 
@@ -23,11 +22,12 @@ def escaped(column: pa.Array) -> pa.Array:
     Most columns hold nothing to escape, which one search of the whole buffer tells.
     """
     column = column.cast(pa.large_string())
-    found = set(_NEEDS_ESCAPE.findall(_text(column)))
-    if b"\\" in found:
+    text = np.frombuffer(_text(column), np.uint8)
+    found = set(text[(text < _SPACE) | (text == _QUOTE) | (text == _BACKSLASH)].tolist())
+    if _BACKSLASH in found:
         column = pc.replace_substring(column, "\\", "\\\\")
     for character, escape in _ESCAPES.items():
-        if character.encode() in found:
+        if ord(character) in found:
             column = pc.replace_substring(column, character, escape)
     return column
 
