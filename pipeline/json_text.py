@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import lines
+from pipeline.types import ColumnType
 
 _SPACE, _QUOTE, _BACKSLASH = b' "\\'
 _ESCAPES = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)} | {'"': '\\"'}
+
+_NO_TOKEN = pa.array(["nan", "-nan", "inf", "-inf"], pa.large_string())
 
 
 def escaped(column: pa.Array) -> pa.Array:
@@ -37,6 +40,21 @@ def quoted(column: pa.Array) -> pa.Array:
     quote = pa.scalar('"', pa.large_string())
     empty = pa.scalar("", pa.large_string())
     return pc.fill_null(pc.binary_join_element_wise(quote, escaped(column), quote, empty), "null")
+
+
+def typed(column: pa.Array, kind: ColumnType) -> pa.Array:
+    """Return a column of DuckDB's text of values as JSON text: tokens for numbers and booleans, strings for the rest."""
+    if not kind.is_token:
+        return quoted(column)
+    column = column.cast(pa.large_string())
+    if kind.is_floating:
+        odd = pc.is_in(column, _NO_TOKEN)
+        if pc.any(odd).as_py():
+            column = pc.if_else(odd, quoted(column), column)
+    if kind.precision is not None and kind.precision == kind.scale:
+        # DuckDB writes such a DECIMAL as .25, and JSON wants 0.25.
+        column = pc.replace_substring_regex(column, r"^(-?)\.", r"\10.")
+    return pc.fill_null(column, "null")
 
 
 def objects(

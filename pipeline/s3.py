@@ -33,7 +33,7 @@ from pipeline.errors import (
     Unreachable,
 )
 from pipeline.settings import S3Settings
-from pipeline.store import PART_SIZE, READ_CHUNK, Body, Head
+from pipeline.store import PART_SIZE, Body, Head
 
 _COPY_PART = 512 * 1024 * 1024
 """Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
@@ -120,16 +120,16 @@ class S3Store:
             if "ContentRange" in answer
             else answer["ContentLength"]
         )
-        try:
-            yield Body(
-                _head(key, answer, size), start, answer["ContentLength"], self._chunks(key, answer["Body"])
-            )
-        finally:
-            answer["Body"].close()
+        body = answer["Body"]
 
-    def _chunks(self, key: str, body: Any) -> Iterator[bytes]:
-        with self._errors(key):
-            yield from body.iter_chunks(READ_CHUNK)
+        def read(size: int) -> bytes:
+            with self._errors(key):
+                return bytes(body.read(size))
+
+        try:
+            yield Body(_head(key, answer, size), start, answer["ContentLength"], read)
+        finally:
+            body.close()
 
     def put(
         self,

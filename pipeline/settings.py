@@ -8,13 +8,22 @@ Nothing else reads the environment.
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
@@ -58,6 +67,21 @@ class HttpSettings(BaseModel):
     port: int = Field(8080, description="port to listen on", ge=0, le=65535)
     token: SecretStr | None = Field(None, description="writes need `Authorization: Bearer <token>`")
     read_token: SecretStr | None = Field(None, description="reads need this one, or the writers'")
+    downloads: int = Field(
+        2000, description="downloads at a time; whoever comes then is asked to come again (503)", ge=1
+    )
+    cors: tuple[str, ...] = Field(
+        (),
+        description="origins whose pages may use the reader, as https://example.com; `*` is any",
+    )
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin: write it as https://example.com, without a path")
+        return origins
 
 
 class Settings(BaseSettings):

@@ -4,8 +4,9 @@
 """
 
 import hashlib
+import io
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,12 +34,20 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A stretch of an object, streamed: bytes `start` to `start + length - 1` of `head.size`."""
+    """A stretch of an object, streamed: bytes `start` to `start + length - 1` of `head.size`.
+
+    `read` gives the next bytes, at most as many as it is asked for, and none at the end.
+    """
 
     head: Head
     start: int
     length: int
-    chunks: Iterator[bytes]
+    read: Callable[[int], bytes]
+
+    @property
+    def chunks(self) -> Iterator[bytes]:
+        """All that is left, in pieces of READ_CHUNK."""
+        return iter(lambda: self.read(READ_CHUNK), b"")
 
 
 class ObjectStore(Protocol):
@@ -134,8 +143,7 @@ class MemoryStore:
         if (start or length is not None) and start >= len(data):
             raise Permanent(f"{key} has no such range")
         stop = len(data) if length is None else min(start + length, len(data))
-        pieces = (data[at : min(at + READ_CHUNK, stop)] for at in range(start, stop, READ_CHUNK))
-        return nullcontext(Body(head, start, max(0, stop - start), pieces))
+        return nullcontext(Body(head, start, max(0, stop - start), io.BytesIO(data[start:stop]).read))
 
     def put(
         self,

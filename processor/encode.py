@@ -6,13 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import json_text
 from pipeline.events import reject_value
 from pipeline.types import ColumnType
-
-_NO_TOKEN = pa.array(["nan", "-nan", "inf", "-inf"], pa.large_string())
 
 
 def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType]) -> list[bytes]:
@@ -21,21 +18,11 @@ def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType])
     `ids` and `outputs` are string columns; `outputs` holds DuckDB's text of each value, null where it is NULL.
     """
     columns = [json_text.escaped(_whole(column)) for column in ids.columns]
-    columns += [_cells(_whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)]
+    columns += [
+        json_text.typed(_whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)
+    ]
     names = [*ids.column_names, *outputs.column_names]
     return json_text.objects(names, columns, strings=range(ids.num_columns))
-
-
-def _cells(column: pa.Array, kind: ColumnType) -> pa.Array:
-    """Return a column of DuckDB's text as JSON text: tokens for numbers and booleans, strings for the rest."""
-    if not kind.is_token:
-        return json_text.quoted(column)
-    column = column.cast(pa.large_string())
-    if kind.is_floating:
-        odd = pc.is_in(column, _NO_TOKEN)
-        if pc.any(odd).as_py():
-            column = pc.if_else(odd, json_text.quoted(column), column)
-    return pc.fill_null(column, "null")
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -5,12 +5,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 from pipeline.jobs import Receipt
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
 from sink import http_health, http_jobs, http_pages, http_problems, http_results, http_uploads
+from sink.http_headers import EXPOSED
 from sink.http_meter import Meter
 from sink.http_reader import Reader
 
@@ -38,6 +40,14 @@ def make_app(
     for router in routers:
         app.include_router(router)
     http_problems.install(app, [route for router in routers for route in router.routes])
+    if settings.http.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.http.cors,
+            allow_methods=["GET", "HEAD", "PUT", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+        )
     app.add_middleware(Meter)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

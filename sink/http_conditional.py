@@ -1,7 +1,7 @@
 """Conditional requests (RFC 9110, section 13): does the client have it already, and is a range still of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Literal
@@ -28,6 +28,16 @@ def evaluate(headers: Mapping[str, str], etag: str, modified: datetime) -> Verdi
     if (since := _date(headers.get("if-modified-since"))) is not None and stamp <= since:
         return "not modified"
     return "send"
+
+
+def named(headers: Mapping[str, str], etags: Sequence[str]) -> str | None:
+    """Return the first of `etags` that the client's conditions name: of several representations it has that one in mind."""
+    for header in ("if-match", "if-none-match"):
+        tags = {found[2] for found in _TAG.finditer(headers.get(header, ""))}
+        for etag in etags:
+            if etag in tags:
+                return etag
+    return None
 
 
 def range_holds(if_range: str | None, etag: str, modified: datetime, *, only_version: bool) -> bool:

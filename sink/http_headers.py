@@ -5,6 +5,21 @@ from urllib.parse import quote, urlencode
 ANSWER_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 """In every answer: a CSV is never taken for a page."""
 
+EXPOSED = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Link",
+    "Location",
+    "Millstream-File-Id",
+    "Millstream-Generation",
+    "Millstream-Rows",
+    "Millstream-State",
+    "Retry-After",
+)
+"""What scripts of other origins may read of an answer, beside what they always may."""
+
 
 def attachment(file_name: str) -> str:
     """Return a Content-Disposition that saves under `file_name` (RFC 6266): in ASCII for old clients, then as it is."""

@@ -99,6 +99,7 @@ _MEANINGS = {
     400: "The request contradicts itself",
     401: "A token is needed, as `Authorization: Bearer …`",
     404: "No such file",
+    406: "Accept-Encoding forbids every coding that there is",
     408: "The body stopped coming",
     409: "The newest upload has no result, and says why: `state` and `detail`",
     412: "A condition of the request doesn't hold: If-Match, If-Unmodified-Since, or of an upload If-None-Match",
@@ -209,9 +210,11 @@ class Faults:
                 )
         except Exception as error:
             path = scope.get("path", "")
-            if started and isinstance(error, MillstreamError):
+            # Starlette puts an error of its own around what it can't answer any more.
+            why = error.__cause__ if isinstance(error, RuntimeError) else error
+            if started and isinstance(why, MillstreamError):
                 # Returning now makes the server close the connection: the client sees that bytes are missing.
-                _log.warning("answer broken off", path=path, error=str(error))
+                _log.warning("answer broken off", path=path, error=str(why))
                 return
             _log.exception("fault", path=path)
             if started:

@@ -1,5 +1,6 @@
 """What the routes share: the two buckets, the settings, and a way to ask S3 without holding up anybody else."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
@@ -12,8 +13,10 @@ from pipeline.calculations import Calculation
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 from pipeline.states import State, look
-from pipeline.store import ObjectStore
+from pipeline.store import READ_CHUNK, ObjectStore
 from sink.http_catalogue import Catalogue
+from sink.http_problems import Trouble
+from sink.http_spool import Spools
 
 T = TypeVar("T")
 
@@ -24,6 +27,12 @@ UPLOADS = 16
 """Uploads at a time: each keeps a thread, and up to two parts of 8 MiB, until it is done."""
 
 
+_PIECES = 32 * 1024 * 1024
+"""Bytes that all downloads together have in hand, as far as each of them takes _LEAST."""
+
+_LEAST, _MOST = 32 * 1024, READ_CHUNK
+"""Bytes of one piece of a download: small ones where there are many downloads."""
+
 _log = structlog.get_logger()
 
 
@@ -33,6 +42,23 @@ def _running_on() -> bool:
 
 def _unchanged() -> Settings | None:
     return None
+
+
+@dataclass(slots=True)
+class Seat:
+    """One of the downloads that may be under way at a time; `leave` it at the end, once or twice."""
+
+    reader: "Reader"
+    tag: str
+    taken: bool = True
+
+    def leave(self) -> None:
+        """Let somebody else have it."""
+        if self.taken:
+            self.taken = False
+            self.reader.downloads -= 1
+            self.reader.underway[self.tag] -= 1
+            self.reader.underway += Counter()  # without what has come to 0
 
 
 @dataclass(slots=True)
@@ -50,6 +76,10 @@ class Reader:
     stopping: Callable[[], bool] = _running_on
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
     upload_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOADS))
+    downloads: int = 0
+    made: int = 0
+    underway: Counter[str] = field(default_factory=Counter)
+    spools: Spools = field(default_factory=Spools)
     catalogue: Catalogue = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +89,22 @@ class Reader:
     async def call(self, function: Callable[[], T]) -> T:
         """Run a call of S3 on a thread and return its result."""
         return await to_thread.run_sync(function, limiter=self.threads)
+
+    def seat(self, tag: str) -> Seat:
+        """Take part in the downloads of a content; raise a 503 where as many of all are under way as may be."""
+        if self.downloads >= self.settings.http.downloads:
+            raise Trouble(503, "as many downloads are under way as may be: ask again", {"Retry-After": "5"})
+        self.downloads += 1
+        self.underway[tag] += 1
+        return Seat(self, tag)
+
+    def making(self) -> int:
+        """Return how many forms are being made."""
+        return self.spools.unfinished + self.made
+
+    def piece(self) -> int:
+        """Return how many bytes of a download to have in hand."""
+        return max(_LEAST, min(_MOST, _PIECES // max(1, self.downloads)))
 
     def calculations(self) -> Iterable[Calculation]:
         """Return the calculations as they are written now; the last ones that could be used where these can't."""

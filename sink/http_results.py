@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,9 +14,11 @@ from pipeline.errors import NotFound
 from pipeline.jobs import Job, Receipt, Stored
 from pipeline.records import read
 from sink.http_access import BEARER, MayRead
-from sink.http_answer import Content, answer
+from sink.http_answer import answer
+from sink.http_negotiation import MEDIA_TYPES, Format
 from sink.http_problems import Answers, documented, reference
-from sink.http_reader import TheReader
+from sink.http_reader import Reader, TheReader
+from sink.http_send import Content
 from sink.http_views import JobView
 
 CSV = "text/csv; charset=utf-8; header=present"
@@ -28,11 +32,20 @@ Wait = Annotated[
     ),
 ]
 
+Wanted = Annotated[
+    Format | None, Query(alias="format", description="The format of the answer; without it, by Accept")
+]
+
 router = APIRouter(dependencies=[MayRead, BEARER])
 
 
 _HEADERS: dict[str, Any] = {
-    "ETag": {"description": "The SHA-256 of the content", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "The SHA-256 of the content, with format and coding where it isn't sent as it lies",
+        "schema": {"type": "string"},
+    },
+    "Vary": {"description": "Which headers choose format and coding", "schema": {"type": "string"}},
+    "Content-Encoding": {"description": "`gzip` or `zstd`, by Accept-Encoding", "schema": {"type": "string"}},
     "Last-Modified": {"description": "When it was published", "schema": {"type": "string"}},
     "Millstream-State": {
         "description": "`published`, or what is with the newest upload while an older result is sent: `recomputing`, "
@@ -50,12 +63,16 @@ _HEADERS: dict[str, Any] = {
 _BYTES = {"type": "string", "format": "binary"}
 
 
-def _answers(media_type: str, what: str, schema: Any = _BYTES) -> Answers:
+_ROWS = {"type": "array", "items": {"type": "object"}}
+
+
+def _answers(media_type: str, what: str, schema: Any = _BYTES, **others: Any) -> Answers:
     whole: dict[str, Any] = {
         "description": what,
         "headers": _HEADERS,
-        "content": {media_type: {"schema": schema}},
+        "content": {media_type: {"schema": schema}} | {kind: {"schema": s} for kind, s in others.items()},
     }
+    partial_content = {media_type: {"schema": schema}, "multipart/byteranges": {"schema": _BYTES}}
     found: Answers = {
         200: whole,
         202: {
@@ -63,15 +80,19 @@ def _answers(media_type: str, what: str, schema: Any = _BYTES) -> Answers:
             "headers": {"Retry-After": {"schema": {"type": "integer"}}},
             "model": JobView,
         },
-        206: whole | {"description": f"A range of it: {what}"},
+        206: whole | {"description": f"Ranges of it: {what}", "content": partial_content},
         304: {"description": "The client has it already", "headers": _HEADERS},
     }
-    return found | documented(401, 404, 409, 412, 416, 422, 500, 502, 503)
+    return found | documented(401, 404, 406, 409, 412, 416, 422, 500, 502, 503)
 
 
 _RESULT: dict[str, Any] = {
     "response_class": Response,
-    "responses": _answers("text/csv", "The computed CSV"),
+    "responses": _answers(
+        "text/csv",
+        "The computed CSV",
+        **{kind: _ROWS if name == "json" else _BYTES for name, kind in MEDIA_TYPES.items() if name != "csv"},
+    ),
     "summary": "The computed CSV",
 }
 _REJECTS: dict[str, Any] = {
@@ -88,12 +109,18 @@ _RECEIPT: dict[str, Any] = {
 
 @router.head("/results/{name:path}", operation_id="head_result", tags=["results"], **_RESULT)
 @router.get("/results/{name:path}", operation_id="get_result", tags=["results"], **_RESULT)
-async def result(request: Request, reader: TheReader, name: str, wait: Wait = 0) -> Response:
-    """Send the newest result there is, with `Millstream-State: recomputing` while a newer one is on its way."""
+async def result(
+    request: Request, reader: TheReader, name: str, wait: Wait = 0, wanted: Wanted = None
+) -> Response:
+    """Send the newest result there is, with `Millstream-State: recomputing` while a newer one is on its way.
+
+    In another format than CSV values have the types of the calculation. JSON is an array of objects, one on a line.
+    """
 
     async def content(receipt: Receipt) -> Content:
         assert receipt.output is not None
-        return _stored(receipt.output, name.rpartition("/")[2])
+        there = _stored(receipt.output, name.rpartition("/")[2])
+        return replace(there, job=partial(_job, reader, receipt), format=wanted)
 
     return await answer(request, reader, name, wait, content)
 
@@ -107,9 +134,7 @@ async def rejects(request: Request, reader: TheReader, name: str, wait: Wait = 0
         file_name = _beside(name, ".rejects.csv")
         if receipt.rejects is not None:
             return _stored(receipt.rejects, file_name)
-        job = await reader.call(lambda: read(reader.results, layout.job(receipt.file_id), Job))
-        if job is None:
-            raise NotFound(f"the job of {name} is gone")
+        job = await _job(reader, receipt)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow([*job.columns, "_row", "_error"])
         return _inline(text.getvalue().encode(), CSV, file_name)
@@ -126,6 +151,13 @@ async def receipt(request: Request, reader: TheReader, name: str, wait: Wait = 0
         return _inline(receipt.dump() + b"\n", "application/json")
 
     return await answer(request, reader, name, wait, content)
+
+
+async def _job(reader: Reader, receipt: Receipt) -> Job:
+    job = await reader.call(lambda: read(reader.results, layout.job(receipt.file_id), Job))
+    if job is None:
+        raise NotFound(f"the job of {receipt.name} is gone")
+    return job
 
 
 def _beside(name: str, suffix: str) -> str:

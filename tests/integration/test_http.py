@@ -182,6 +182,7 @@ def test_curl_gets_a_result_with_its_headers(reader: Reader) -> None:
         "etag": f'"{hashlib.sha256(CSV).hexdigest()}"',
         "last-modified": "Wed, 04 Mar 2026 05:06:07 GMT",
         "accept-ranges": "bytes",
+        "vary": "Accept, Accept-Encoding",
         "cache-control": "no-cache",
         "millstream-state": "published",
         "millstream-generation": "1",
@@ -353,10 +354,10 @@ def test_waiting_clients_are_answered_when_the_result_is_there(reader: Reader, n
     job = reader.files.take_on(name, name)
 
     def fetch(_: int) -> bytes:
-        return httpx.get(f"{reader.url}/results/{name}?wait=60", timeout=70).content
+        return together.get(f"{reader.url}/results/{name}?wait=60").content
 
     many = THREADS + 2
-    with ThreadPoolExecutor(many) as pool:
+    with httpx.Client(timeout=70) as together, ThreadPoolExecutor(many) as pool:
         waiting = [pool.submit(fetch, number) for number in range(many)]
         assert eventually(lambda: reader.in_flight() > many)
         reader.files.publish(job)
