@@ -1,6 +1,6 @@
 """The command: `python -m bench [NAME…] [--rows N] [--broker embedded|kafka] [--json FILE] [--repeat 3]`.
 
-    python -m bench                     all but memory and scaling, embedded, 200,000 rows: a quarter of an hour
+    python -m bench                     all but reader, memory and scaling, embedded, 200,000 rows: a quarter of an hour
     python -m bench processor --broker kafka --rows 1000000 --json processor.json
     python -m bench all --broker kafka --rows 1000000 --json bench/results/kafka.json
     python -m bench report bench/results/*.json     writes bench/RESULTS.md and bench/chart.svg
@@ -19,7 +19,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from bench import latency, report, table
+from bench import latency, reader, report, table
 from bench.context import Context
 from bench.measured import document, repeat
 from bench.place import NotHere, services
@@ -27,8 +27,8 @@ from bench.processes import Broken
 from bench.processor import PEERS
 from pipeline.errors import MillstreamError
 
-BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "memory", "scaling")
-BY_DEFAULT = BENCHMARKS[:-2]
+BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "reader", "memory", "scaling")
+BY_DEFAULT = BENCHMARKS[:-3]
 DEFAULT_ROWS = 200_000
 BUSY = 1.0
 DEFAULT_SMALL_ROWS = 20_000
@@ -127,6 +127,8 @@ def _rows(name: str, given: int | None) -> int:
     """Return the rows of a benchmark: `small` has 2,000 files of 100 at most, and 200 where nothing is said."""
     if name == "small":
         return min(given, MOST_SMALL_ROWS) if given else DEFAULT_SMALL_ROWS
+    if name == "reader":
+        return given or reader.ROWS
     return latency.ROWS if name == "latency" else given or DEFAULT_ROWS
 
 

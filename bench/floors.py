@@ -36,6 +36,7 @@ def of(benchmark: str, broker: str) -> list[Floor]:
     """Return the floors of a benchmark on a broker, `kafka` or `embedded`."""
     on_kafka = broker == "kafka"
     ratio = {"processor": (0.50, 0.45), "capture": (0.60, 0.45), "sink": (0.50, 0.40), "chain": (0.55, 0.55)}
+    ratio["reader"] = (0.5, 0.5)
     floors = []
     if benchmark in ratio:
         bare = "the bare chain" if benchmark == "chain" else "the ceiling"
@@ -52,6 +53,12 @@ def of(benchmark: str, broker: str) -> list[Floor]:
             floors.append(Floor("p99, seconds", _median("ours", "p99_s"), p99, at_most=True))
         case "small":
             floors.append(Floor("of one file's rows/s", _times("one file"), 0.3))
+        case "reader":
+            floors.append(
+                Floor("a page of 10,000 files, seconds", _median("list", "list_s"), 0.2, at_most=True)
+            )
+            crowd = _median("crowd", "reader_mb")
+            floors.append(Floor("1,000 clients, the reader's MB", crowd, 300, at_most=True, digits=0))
         case "memory":
             for name in ("push", "processor"):
                 floors.append(

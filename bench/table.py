@@ -14,6 +14,9 @@ HEADINGS = {
     "max_s": "slowest s",
     "files_per_s": "files/s",
     "cpu_s_per_million": "CPU s per 1M rows",
+    "mb_per_s": "MB/s",
+    "list_s": "list s",
+    "reader_mb": "reader MB",
     "push_mb": "producer MB",
     "processor_mb": "processor MB",
 }

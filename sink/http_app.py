@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pipeline.jobs import Receipt
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
-from sink import http_health, http_jobs, http_pages, http_problems, http_results, http_uploads
+from sink import http_health, http_jobs, http_pages, http_problems, http_results, http_uploads, http_withdraw
 from sink.http_headers import EXPOSED
 from sink.http_meter import Meter
 from sink.http_reader import Reader
@@ -36,7 +36,10 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.reader = Reader(settings, uploads, results, reload)
-    routers = [part.router for part in (http_jobs, http_results, http_uploads, http_health, http_pages)]
+    routers = [
+        part.router
+        for part in (http_withdraw, http_jobs, http_results, http_uploads, http_health, http_pages)
+    ]
     for router in routers:
         app.include_router(router)
     http_problems.install(app, [route for router in routers for route in router.routes])

@@ -1,6 +1,7 @@
 """Runs the reader: one process, one port, until SIGTERM or SIGINT."""
 
 import errno
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from sink.http_app import make_app
 
 GRACE = 3
 """Seconds that downloads under way have to end, once the process is asked to."""
+
+_FILES = 16_384
+"""Files and connections that the process may have open, where the system lets it."""
 
 _log = structlog.get_logger()
 
@@ -49,6 +53,7 @@ def run(
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve two buckets on a socket that listens; it is closed at the end."""
+    _allow_many_connections()
     app = make_app(settings, uploads, results, reload)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -74,6 +79,13 @@ def run(
         listener.close()
         for wanted, handler in before.items():
             signal.signal(wanted, handler)
+
+
+def _allow_many_connections() -> None:
+    """Raise the limit of open files, often 1,024, as far as we may: a download has two, its client's and S3's."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def listen(settings: HttpSettings) -> socket.socket:

@@ -232,7 +232,7 @@ def test_an_error_is_a_problem_on_the_wire(reader: Reader) -> None:
     assert json.loads(content)["state"] == "unknown"
     status, headers, _ = curl("-X", "POST", f"{reader.url}/results/orders.csv")
     assert (status, headers["content-type"]) == (405, "application/problem+json")
-    assert set(headers["allow"].split(", ")) <= {"GET", "HEAD"}
+    assert set(headers["allow"].split(", ")) <= {"GET", "HEAD", "DELETE"}
     status, _, _ = curl("--path-as-is", f"{reader.url}/results/../../etc/passwd")
     assert status == 404
 

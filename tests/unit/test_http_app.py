@@ -45,7 +45,7 @@ def test_a_method_that_a_route_does_not_know_is_a_problem_that_names_those_it_do
 
 
 def test_the_methods_of_a_path_are_named_though_several_routes_have_them(client: Client) -> None:
-    assert client.request("DELETE", "/results/orders.csv").headers["allow"] == "GET, HEAD"
+    assert client.request("PATCH", "/results/orders.csv").headers["allow"] == "DELETE, GET, HEAD"
     assert client.request("POST", "/uploads/orders.csv").headers["allow"] == "PUT"
 
 
@@ -273,6 +273,7 @@ def test_every_operation_has_a_name_and_says_what_it_may_answer(client: Client) 
         "/rejects/{name}",
         "/receipts/{name}",
         "/jobs/{name}",
+        "/jobs/{name}/cancel",
         "/uploads/{name}",
         "/metrics",
         "/health/live",
