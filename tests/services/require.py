@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-SERVICES = {"kafka", "docker", "browser"}
+SERVICES = {"kafka", "docker", "browser", "promtool"}
 
 
 def required() -> set[str]:

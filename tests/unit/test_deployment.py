@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -22,6 +23,7 @@ COMES_WITH = {
     "botocore": "boto3",
     "faust": "faust_streaming",
     "mode": "faust_streaming",
+    "opentelemetry": "opentelemetry_sdk",
     "starlette": "fastapi",
 }
 
@@ -29,23 +31,41 @@ COMES_WITH = {
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     """docker-compose.yml as Docker understands it, with the settings of .env.example."""
-    if not docker_answers():
-        missing("docker", "no Docker engine answers")
-    command = ["docker", "compose", "--env-file", ".env.example", "config", "--format", "json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(_config("--env-file", ".env.example").stdout)
     return found
 
 
+def _config(*options: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    if not docker_answers():
+        missing("docker", "no Docker engine answers")
+    command = ["docker", "compose", *options, "config", "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
+    assert (done.returncode == 0) == (code == 0), done.stderr
+    return done
+
+
 def _environment() -> dict[str, str]:
-    ours = {"S3_ACCESS_KEY", "S3_SECRET_KEY", "CONFIG", "HTTP_PORT", "KAFKA_PORT", "S3_PORT"}
+    ours = {line.partition("=")[0] for line in (ROOT / ".env.example").read_text().splitlines()}
     return {key: value for key, value in os.environ.items() if key not in ours}
 
 
 def test_compose_runs_both_servers_and_every_stage(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {"kafka", "s3", "watch", "process", "sink", "serve"}
+    stages = {"watch", "process", "sink", "serve"}
+    assert set(compose["services"]) == {"kafka", "s3", *stages}
     assert compose["services"]["kafka"]["image"] == IMAGE
+
+
+def test_compose_has_prometheus_and_grafana_in_a_profile_and_no_password() -> None:
+    """The file names what .env has to say; nothing in it is a secret, and every image has its version."""
+    found = _config("--env-file", ".env.example", "--profile", "metrics")
+    services = json.loads(found.stdout)["services"]
+    assert {"prometheus", "grafana"} < set(services)
+    assert all(":" in service["image"] for service in services.values() if "build" not in service)
+    assert all("healthcheck" in service for service in services.values())
+    text = (ROOT / "docker-compose.yml").read_text()
+    secret = re.findall(r"(?im)^ *\S*(?:password|secret|access_key)\S*: *(.*)$", text)
+    assert secret
+    assert all(value.startswith("${") for value in secret)
 
 
 def test_compose_publishes_nothing_beyond_this_machine(compose: dict[str, Any]) -> None:
@@ -67,26 +87,23 @@ def test_compose_gives_the_stages_settings_that_there_are(
 
 
 def test_compose_without_keys_says_what_to_do() -> None:
-    if not docker_answers():
-        missing("docker", "no Docker engine answers")
-    command = ["docker", "compose", "--env-file", os.devnull, "config", "-q"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
-    assert done.returncode != 0
-    assert "copy .env.example to .env" in done.stderr
+    assert "copy .env.example to .env" in _config("--env-file", os.devnull, code=1).stderr
 
 
 def test_every_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {_name(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    extras = project["optional-dependencies"]
+    wanted = {_name(line) for line in project["dependencies"] + extras["otel"] + extras["dev"]}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     locked = {_name(line) for line in lines if line and not line.startswith("#")}
-    assert wanted <= locked
+    assert wanted - {"millstream"} <= locked
 
 
 def test_whatever_is_imported_is_a_dependency() -> None:
     """A fresh environment has nothing that only the tests' dependencies bring along."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {_name(line).replace("-", "_") for line in project["dependencies"]}
+    wanted = project["dependencies"] + project["optional-dependencies"]["otel"]
+    declared = {_name(line).replace("-", "_") for line in wanted}
     imported = {
         module
         for package in PACKAGES
