@@ -1,23 +1,32 @@
-"""A port of its own for a process without HTTP: `/health/live`, `/health/ready` and `/metrics`.
+"""A port of its own for each process: `/health/live`, `/health/ready` and `/metrics`.
 
 The standard library's server on a daemon thread: it answers one scraper every few seconds, and nothing of it is on the way of
 a row.
 """
 
+import atexit
 import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import structlog
+
 from pipeline import metrics
 from pipeline.errors import SettingsError
+from pipeline.stalls import Stalls
+
+log = structlog.get_logger("health")
 
 Reasons = Callable[[], list[str]]
 """Returns why the process is not ready; nothing where it is."""
 
 
-def serve(host: str, port: int, reasons: Reasons) -> ThreadingHTTPServer:
-    """Answer on a port until the process ends; raises SettingsError where the port can't be had."""
+def serve(host: str, port: int, reasons: Reasons, stalls: Stalls | None = None) -> ThreadingHTTPServer:
+    """Answer on a port until the process ends; port 0 is any that is free.
+
+    Readiness names the partitions that stand still in `stalls`. Raises SettingsError where the port can't be had.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -27,8 +36,10 @@ def serve(host: str, port: int, reasons: Reasons) -> ThreadingHTTPServer:
                     self._answer(200, "application/json", b'{"status":"live"}')
                 case "/health/ready":
                     why = reasons()
-                    body = json.dumps({"status": "not ready" if why else "ready", "reasons": why}).encode()
-                    self._answer(503 if why else 200, "application/json", body)
+                    said: dict[str, object] = {"status": "not ready" if why else "ready", "reasons": why}
+                    if stalls is not None:
+                        said["stalls"] = [stall.dump() for stall in stalls.found]
+                    self._answer(503 if why else 200, "application/json", json.dumps(said).encode())
                 case "/metrics":
                     self._answer(200, metrics.CONTENT_TYPE, metrics.exposition())
                 case _:
@@ -50,5 +61,9 @@ def serve(host: str, port: int, reasons: Reasons) -> ThreadingHTTPServer:
         raise SettingsError(
             f"health_port = {port}: can't be listened on: {error.strerror}; choose another"
         ) from None
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.1,), name="health", daemon=True).start()
+    atexit.register(
+        server.shutdown
+    )  # while a thread runs, DuckDB's binding complains of what it holds at the end
+    log.info("health and metrics", url=f"http://{host}:{server.server_port}")
     return server

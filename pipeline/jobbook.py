@@ -52,6 +52,11 @@ class JobBook:
         self._entries.move_to_end(file_id)
         return None if entry.ended else entry.job
 
+    def name(self, file_id: str) -> str | None:
+        """Return what the job's file is called, where that is known; asks nobody. For any thread."""
+        entry = self._entries.get(file_id)
+        return entry.job.name if entry is not None and entry.job is not None else None
+
     def forget(self, file_id: str) -> None:
         """Look at the job anew the next time: it is known to have changed."""
         self._entries.pop(file_id, None)

@@ -93,6 +93,8 @@ class Job(Record):
     partitions: int
     block: int
     created: datetime
+    trace: str | None = None
+    """A W3C traceparent: what the stages' spans for this job belong below."""
 
     @property
     def ids(self) -> tuple[str, ...]:

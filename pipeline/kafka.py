@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import groupby, islice, repeat
 from operator import length_hint
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from pipeline import metrics
 from pipeline.errors import DeliveryFailed, MillstreamError, Permanent, Refused, Unreachable
 from pipeline.settings import Settings
 
@@ -141,6 +143,10 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
     )
 
 
+_publishers: "WeakSet[Publisher]" = WeakSet()
+metrics.UNACKNOWLEDGED.set_function(lambda: sum(publisher.pending() for publisher in list(_publishers)))
+
+
 class Publisher:
     """A producer that takes whole batches and tells, when flushed, that all of them are acknowledged.
 
@@ -155,6 +161,7 @@ class Publisher:
         self._check = check
         self._producer = Producer(producer_config(settings))
         self._failed: KafkaError | None = None
+        _publishers.add(self)
 
     def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Hand a batch of messages for one partition over; blocks while the client's queue is full."""

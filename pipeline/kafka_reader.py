@@ -7,6 +7,7 @@ thread makes waits for ever while this one consumes.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 
 import structlog
 from confluent_kafka import (
@@ -32,6 +33,9 @@ CONSUME = 20_000
 
 COMMITTED_TRIES = 6
 """Times that committed offsets are asked for, 10 s each, until the reader gives up."""
+
+HIGHS_EVERY = 0.5
+"""Seconds between two looks at where the partitions end."""
 
 IDENTITY_EVERY = 3.0
 """Seconds between two looks at whether the topic is still the one that it was."""
@@ -98,6 +102,10 @@ class Reader:
         self.topic = topic
         self.epoch = 0
         """Counts assignments: what was read under another epoch than the current one comes again."""
+        self.starts: dict[int, int] = {}
+        """Where each partition of ours was begun at."""
+        self._highs: dict[int, int] = {}
+        self._highs_due = 0.0
         self._client = Consumer(kafka.consumer_config(settings, group))
         self._continuity = kafka.continuity(settings)
         self._paused = False
@@ -114,6 +122,7 @@ class Reader:
         """
         if self._identity.has_changed():
             self._begin_again()
+        self._note_highs()
         epoch = self.epoch
         messages: list[Message] = self._client.consume(CONSUME, timeout)
         if not messages:
@@ -151,13 +160,19 @@ class Reader:
         return kafka.commit(self._client, self.topic, offsets)
 
     def high(self, partition: int) -> int:
-        """Return the end of a partition as far as fetching has told, or 0."""
-        try:
-            return int(
-                self._client.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)[1]
-            )
-        except KafkaException:
-            return 0
+        """Return the end of a partition as far as fetching has told, about a second ago, or 0. For any thread."""
+        return self._highs.get(partition, 0)
+
+    def _note_highs(self) -> None:
+        """Ask the client how far fetching has told; another thread that asks waits until this one consumes no longer."""
+        now = time.monotonic()
+        if now < self._highs_due:
+            return
+        self._highs_due = now + HIGHS_EVERY
+        for partition in self.starts:
+            with suppress(KafkaException):
+                place = TopicPartition(self.topic, partition)
+                self._highs[partition] = int(self._client.get_watermark_offsets(place, cached=True)[1])
 
     def close(self) -> None:
         """Leave the group, without further callbacks."""
@@ -207,6 +222,8 @@ class Reader:
         self._client.assign(starts)
         if self._paused and starts:
             self._client.pause(starts)
+        self.starts = {start.partition: max(0, start.offset) for start in starts}
+        self._highs, self._highs_due = {}, 0.0
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:

@@ -32,6 +32,7 @@ from pipeline.errors import (
     Transient,
     Unreachable,
 )
+from pipeline.s3_meter import measure
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE, Body, Head
 
@@ -41,7 +42,7 @@ _COPY_PART = 512 * 1024 * 1024
 
 def client(settings: S3Settings, *, patience: float = 3) -> Any:
     """Return a boto3 client; where nothing answers, a call gives up after about three times `patience` seconds."""
-    return _session().client(
+    made = _session().client(
         "s3",
         endpoint_url=settings.endpoint,
         aws_access_key_id=settings.access_key,
@@ -55,6 +56,8 @@ def client(settings: S3Settings, *, patience: float = 3) -> Any:
             max_pool_connections=32,
         ),
     )
+    measure(made)
+    return made
 
 
 @lru_cache(maxsize=1)

@@ -116,12 +116,15 @@ class Settings(BaseSettings):
     session_timeout: float = Field(
         10.0, description="seconds until Kafka takes a silent consumer for dead", ge=1, le=300
     )
+    stall_after: float = Field(
+        30.0, description="seconds until a partition that has work waiting and doesn't move is named", ge=1
+    )
     stall_exit: float = Field(
         300.0, description="seconds that a worker may stand still with work in hand until it exits", ge=1
     )
     health_port: int | None = Field(
         None,
-        description="port of a worker's or sink's /health/live, /health/ready and /metrics",
+        description="port of each stage's /health/live, /health/ready and /metrics; 0: any that is free",
         ge=0,
         le=65535,
     )
@@ -133,6 +136,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
+    )
+    traces: str | None = Field(
+        None,
+        description="address of an OpenTelemetry collector (OTLP over HTTP); needs millstream[otel]",
+        pattern=r"^https?://.+",
     )
     calculations: dict[str, Calculation] = Field(default_factory=dict)
 

@@ -12,15 +12,15 @@ import structlog
 from faust.serializers.codecs import Codec
 from mode import Worker as ModeWorker
 
-from pipeline import health, runtime
+from pipeline import health, metrics, runtime, traces
 from pipeline.ends import ended
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.kafka_progress import outlet
 from pipeline.settings import Settings
+from pipeline.stalls import LOOK_EVERY, Stalls
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller, Work
 from processor.leave import leave
-from processor.standstill import Standstill
 from processor.transport import BatchConsumer, BatchProducer
 from processor.worker import Worker
 
@@ -28,9 +28,6 @@ log = structlog.get_logger("processor")
 
 COMMIT_EVERY = 1.0
 """Seconds between commits; each waits until everything computed so far is delivered."""
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks at whether the agent moves."""
 
 
 class _Whole(Codec):
@@ -48,8 +45,9 @@ class App(faust.App):
 
     millstream: Settings
     teller: Teller
-    why_not_ready: list[str]
-    """Why the worker isn't ready; empty where it is."""
+    why_not_ready: Callable[[], list[str]]
+    """Tells why the worker isn't ready; nothing where it is. For any thread."""
+    stalls: Stalls
     let_go: Callable[[], None]
     """Called when partitions are about to be another's: a batch that is held for its surroundings is given up."""
     go_on: Callable[[], None]
@@ -107,29 +105,41 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
                 )
                 leave(1)
 
-    watch = Standstill(settings.stall_exit)
-    why_not_ready: list[str] = ["no partitions assigned yet"]
+    stalls = Stalls("process", min(settings.stall_after, settings.stall_exit), worker.row_at)
+    reasons: list[str] = ["no partitions assigned yet"]
+    looked = time.monotonic()
 
     @app.timer(LOOK_EVERY)  # type: ignore[untyped-decorator]  # Faust's
     async def look() -> None:
         """See whether the agent moves, and whether the worker has joined its group."""
+        nonlocal looked
+        looked = time.monotonic()
         consumer = cast(BatchConsumer, app.consumer)
-        found = watch.look(consumer.in_hand(), time.monotonic())
-        reasons = [] if consumer.assignment() or consumer.joined else ["not in the consumer group yet"]
+        rows, size = consumer.held()
+        metrics.HELD_ROWS.labels("process").set(rows)
+        metrics.HELD_BYTES.labels("process").set(size)
+        found = [] if consumer.assignment() or consumer.joined else ["not in the consumer group yet"]
         if worker.holding:
-            reasons.append(f"held: {worker.holding}")
-        if not found.ready and found.place is not None:
-            partition, offset = found.place
-            reasons.append(f"partition {partition} stands at offset {offset} for {found.seconds:.0f} s")
-            if found.must_exit and not worker.holding:
-                log.error("standing still; leaving without a commit", partition=partition, offset=offset)
+            found.append(f"held: {worker.holding}")
+        places = consumer.places()
+        for stall in stalls.look(places, looked):
+            found.append(str(stall))
+            if stall.in_hand and stall.seconds >= settings.stall_exit and not worker.holding:
+                # Whoever comes next may have more luck.
+                log.error(
+                    "standing still; leaving without a commit", partition=stall.partition, offset=stall.offset
+                )
                 leave(1)
-        why_not_ready[:] = reasons
+        reasons[:] = found
         work.partitions = [tp.partition for tp in consumer.assignment()]
-        work.lag, work.waits = consumer.lag(), reasons
+        work.lag, work.waits = {partition: place.lag for partition, place in places.items()}, found
 
-    app.teller = teller
-    app.why_not_ready = why_not_ready
+    def why_not_ready() -> list[str]:
+        silent = time.monotonic() - looked
+        deaf = [f"its event loop stands still for {silent:.0f} s"] if silent >= settings.stall_after else []
+        return deaf + reasons
+
+    app.teller, app.why_not_ready, app.stalls = teller, why_not_ready, stalls
     app.let_go, app.go_on = worker.let_go, worker.go_on
 
     @app.on_before_shutdown.connect
@@ -141,13 +151,14 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
 
 def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
+    traces.configure(settings, "process")
     # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
     if code := ended("processor", lambda: _check(settings, results)):
         leave(code)
     runtime.tune()
     app = make_app(settings, results)
     if settings.health_port is not None:
-        health.serve(settings.http.host, settings.health_port, lambda: list(app.why_not_ready))
+        health.serve(settings.http.host, settings.health_port, app.why_not_ready, app.stalls)
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1
@@ -159,6 +170,7 @@ def run(settings: Settings, results: ObjectStore) -> None:
     except Exception:
         log.exception("the worker failed")
     app.teller.close()
+    traces.close()
     leave(status if isinstance(status, int) else 1)
 
 

@@ -1,5 +1,6 @@
 """What the processor does to a batch, without Faust and without Kafka: decode, calculate, encode."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ class Results:
     dropped: int = 0
     highest: list[tuple[Job, int]] = field(default_factory=list)
     """See `processor.decode.Rows`."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rejects there are of each class: malformed, cell, calculation, size."""
 
 
 def process(
@@ -48,6 +51,7 @@ def process(
     for position in rows.malformed:
         _add(out, batch.keys[position], batch.values[position])
         out.rejected += 1
+    out.reasons["malformed"] += len(rows.malformed)
     for position in rows.ends:
         out.end_keys.append(batch.keys[position] or b"")
         out.end_values.append(batch.values[position] or b"")
@@ -79,6 +83,9 @@ def _calculate(batch: Batch, group: Group, calculator: Runs, limit: int, out: Re
             reject(batch.values[position], error, column, limit),
         )
     out.rejected += len(failed)
+    typed = group.job.calculation.columns
+    cells = sum(bad.column in typed for bad in calculated.rejects)
+    out.reasons.update(cell=cells, calculation=len(calculated.rejects) - cells, size=len(too_large))
 
 
 def _add(out: Results, key: bytes | None, value: bytes | None) -> None:

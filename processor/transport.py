@@ -24,11 +24,12 @@ import structlog
 from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
-from pipeline import crash
+from pipeline import crash, metrics
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Batch, Publisher, joined
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
+from pipeline.stalls import Place
 from processor.leave import leave
 
 log = structlog.get_logger("transport")
@@ -63,6 +64,11 @@ class _Handoff:
         """Say which event loop takes the batches."""
         self._loop = loop
 
+    @property
+    def bytes(self) -> int:
+        """What waits, in bytes."""
+        return self._bytes
+
     def is_full(self) -> bool:
         return len(self._items) >= QUEUED_BATCHES or self._bytes >= QUEUED_BYTES
 
@@ -77,6 +83,7 @@ class _Handoff:
         with self._lock:
             self._items.append((epoch, batch, size))
             self._bytes += size
+        metrics.BYTES.labels("process").inc(size)
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is closed: nobody takes any more
             self._loop.call_soon_threadsafe(self._arrived.set)
@@ -133,6 +140,7 @@ class BatchConsumer(base.Consumer):
         self._delivered: dict[TP, deque[int]] = defaultdict(deque)
         self._ready: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
+        self._begun: dict[TP, int] = {}
         self._commit_lock = asyncio.Lock()
         self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[dict[int, int]]]] = queue.SimpleQueue()
         self._reader: Reader | None = None
@@ -159,20 +167,26 @@ class BatchConsumer(base.Consumer):
         """Return the end of a partition as far as fetching has told."""
         return self._reader.high(tp.partition) if self._reader else 0
 
-    def lag(self) -> dict[int, int]:
-        """Return how many messages of each of our partitions are there and not with the agent yet, as far as is known."""
-        places = {tp.partition: (self.highwater(tp), self._next.get(tp)) for tp in self._assignment}
-        return {number: max(0, high - place) for number, (high, place) in places.items() if place is not None}
+    def places(self) -> dict[int, Place]:
+        """Return how far each partition of ours is."""
+        return {tp.partition: self._place(tp) for tp in self._assignment}
 
-    def in_hand(self) -> dict[int, int]:
-        """Return, for each partition with work in hand, the last offset of the first run that isn't done."""
-        places = {}
-        for tp, waiting in self._delivered.items():
-            done = self._acked_index[tp]
-            first = next((offset for offset in waiting if offset not in done), None)
-            if first is not None:
-                places[tp.partition] = first
-        return places
+    def _place(self, tp: TP) -> Place:
+        done, in_hand = self._ready.get(tp, self._begun.get(tp)), False
+        for last in self._delivered[tp]:
+            in_hand = last not in self._acked_index[tp]
+            if in_hand:
+                break
+            done = last + 1
+        if done is None:  # nothing of this assignment was read yet
+            done = self._reader.starts.get(tp.partition, 0) if self._reader else 0
+        return Place(done, self.highwater(tp), in_hand)
+
+    def held(self) -> tuple[int, int]:
+        """Return how many rows were read and aren't done, and the bytes of those that the agent hasn't taken yet, about."""
+        begun = {tp: place.done for tp in self._assignment if (place := self._place(tp)).in_hand}
+        rows = sum(self._next.get(tp, done) - done for tp, done in begun.items())
+        return rows, self._handoff.bytes
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield the next run of messages as one, unless the assignment it was read under is over."""
@@ -188,6 +202,7 @@ class BatchConsumer(base.Consumer):
         if batch.first < self._next.get(tp, 0):
             self._start_over(tp)
         self._next[tp] = batch.last + 1
+        self._begun.setdefault(tp, batch.first)
         yield tp, self._to_message(tp, batch)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
@@ -240,7 +255,8 @@ class BatchConsumer(base.Consumer):
 
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in tps:
-            for account in (self._delivered, self._ready, self._next, self._acked, self._acked_index):
+            accounts = (self._delivered, self._ready, self._next, self._begun, self._acked, self._acked_index)
+            for account in accounts:
                 cast(dict[TP, Any], account).pop(tp, None)
             self._committed_offset.pop(tp, None)
 
@@ -279,6 +295,7 @@ class BatchConsumer(base.Consumer):
             return {topics[partition]: offset for partition, offset in done.result().items()}
         except Transient as error:
             log.warning("offsets not committed, will be tried again", error=str(error))
+            metrics.RETRIES.labels("process", "kafka").inc()
             return {}
 
     async def perform_seek(self) -> None:
@@ -332,7 +349,7 @@ class BatchConsumer(base.Consumer):
         return TP(topic, partition)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: see `processor/standstill.py`."""
+        """Nothing: see `pipeline/stalls.py`."""
 
     async def on_stop(self) -> None:
         """Finish what is begun, commit it, leave the group."""
@@ -390,7 +407,8 @@ class BatchConsumer(base.Consumer):
     async def _assigned(self, topic: str, partitions: Partitions) -> None:
         assert self._reader is not None
         self._handoff.clear()
-        self._forget({*self._delivered, *self._ready, *self._next, *self._committed_offset})
+        self._forget({*self._delivered, *self._ready, *self._next, *self._begun, *self._committed_offset})
+        metrics.REBALANCES.labels("process", "assigned").inc()
         self._assignment = frozenset(TP(topic, partition) for partition in partitions)
         self.joined = True
         self._start_rebalance()
@@ -401,6 +419,7 @@ class BatchConsumer(base.Consumer):
     async def _revoked(self, topic: str, partitions: Partitions, *, lost: bool) -> None:
         """Let the agent finish what it has begun; commit it, unless the partitions are somebody else's already."""
         revoked = {TP(topic, partition) for partition in partitions}
+        metrics.REBALANCES.labels("process", "lost" if lost else "revoked").inc()
         self._handoff.clear()
         for tp in revoked:
             self._settle(tp)  # Faust is about to forget what it knows of them
@@ -414,6 +433,7 @@ class BatchConsumer(base.Consumer):
 
     async def _replaced(self, topic: str, partitions: Partitions) -> None:
         """Drop what is in hand without a commit, and begin again."""
+        metrics.REBALANCES.labels("process", "replaced").inc()
         await self._revoked(topic, partitions, lost=True)
         await self._assigned(topic, partitions)
 

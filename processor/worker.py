@@ -7,13 +7,14 @@ from typing import Protocol
 
 import structlog
 
-from pipeline import backoff, crash, metrics
+from pipeline import backoff, crash, metrics, traces
 from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.events import ID_LENGTH
 from pipeline.jobbook import JobBook
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
 from pipeline.settings import changed as settings_changed
+from pipeline.stalls import NOBODY_KNOWS, Row, row_of
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller
 from processor.batch import Results, process
@@ -56,6 +57,7 @@ class Worker:
         self._changed = settings_changed()
         self.holding: str | None = None
         """Why a batch is being held just now, or None."""
+        self._current: Batch | None = None
 
     def let_go(self) -> None:
         """Wait no longer for surroundings that fail: the worker stops, or its partitions are wanted elsewhere."""
@@ -72,6 +74,7 @@ class Worker:
         2. where shares end in this batch: wait until everything before is delivered, then pass the ends on.
         """
         started = time.perf_counter()
+        self._current = batch
         results = self._compute(batch)
         outlet = self._outlet()
         topic = self._settings.results_topic
@@ -80,8 +83,20 @@ class Worker:
         if results.end_keys:
             outlet.flush_run()
             outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)
-        _count(results, time.perf_counter() - started)
+        self._current = None
+        seconds = time.perf_counter() - started
+        _count(results, seconds)
+        whose = [job.trace for job, _ in results.highest]
+        traces.record(
+            "compute", whose, seconds, partition=batch.partition, offset=batch.first, rows=len(batch.keys)
+        )
         self._tell(results, batch.partition)
+
+    def row_at(self, partition: int, offset: int) -> Row:
+        """Return the first row of the batch that is in hand where it is this partition's; for any thread."""
+        batch = self._current
+        here = batch is not None and batch.partition == partition and batch.first <= offset <= batch.last
+        return row_of(batch.keys[0], self._book.name) if batch is not None and here else NOBODY_KNOWS
 
     def _compute(self, batch: Batch) -> Results:
         """Compute a batch, however long S3 or a missing module takes: a row is never rejected for what isn't its fault."""
@@ -131,7 +146,8 @@ class Worker:
 
 def _count(results: Results, seconds: float) -> None:
     metrics.ROWS.labels(STAGE).inc(results.results + results.rejected)
-    metrics.REJECTS.labels(STAGE).inc(results.rejected)
+    for reason, rows in results.reasons.items():
+        metrics.REJECTS.labels(STAGE, reason).inc(rows)
     metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
     metrics.BATCHES.labels(STAGE).inc()
     metrics.BATCH_SECONDS.labels(STAGE).observe(seconds)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
-from pipeline import crash, layout, records
+from pipeline import crash, layout, metrics, records, traces
 from pipeline.claims import Held, Observer
 from pipeline.errors import ClaimLost, DeliveryFailed, InputError, JobEnded, NotFound
 from pipeline.jobs import Captured, End, Job, now
@@ -66,7 +66,8 @@ class Capture:
         if held is None:
             return None
         try:
-            captured = _capture(self, held, sender, progress)
+            with traces.span("capture", self.job.trace, job=self.job.file_id, file=self.job.name):
+                captured = _capture(self, held, sender, progress)
             self.ours = True
             return captured
         except (InputError, DeliveryFailed) as error:
@@ -127,6 +128,9 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         finished=now(),
     )
     captured = records.create(stage.results, layout.captured(job.file_id), account)
+    if captured == account:  # else another process was here first, or this one earlier
+        metrics.CAPTURED_ROWS.inc(captured.rows)
+        metrics.FILES.labels("capture", "captured").inc()
     publish_ends(job, captured, sender, topic)
     crash.point("capture.ends_sent")
     progress.done(job.name)

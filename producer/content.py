@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from pipeline import traces
 from pipeline.dialect import DialectOverrides
 from pipeline.jobs import Job, Source
 from pipeline.store import Head
@@ -19,11 +20,15 @@ DIALECT = "millstream-dialect"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The spooled content of the upload `source`; `told` is what is known of its dialect without looking."""
+    """The spooled content of the upload `source`; `told` is what is known of its dialect without looking.
+
+    `trace` is the trace that its metadata names.
+    """
 
     source: Source
     file: Spool
     told: DialectOverrides
+    trace: str | None = None
 
 
 def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, configured: DialectOverrides) -> Content:
@@ -36,7 +41,8 @@ def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, configured: Di
     with stage.uploads.open(key, if_match=etag) as body:
         told = merged(configured, told_of(body.head))
         found = spool(body.chunks, key, tempfile.gettempdir(), encoding=told.encoding)
-        return Content(source_of(body.head), contents.enter_context(found), told)
+        trace = body.head.metadata.get(traces.METADATA)
+        return Content(source_of(body.head), contents.enter_context(found), told, trace)
 
 
 def fetch_again(stage: Stage, job: Job, contents: ExitStack) -> Spool:

@@ -20,6 +20,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from pipeline import metrics
 from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka import Publisher
 from pipeline.settings import Settings
@@ -44,13 +45,17 @@ class Stopping(Exception):
 
 Task = Callable[[Publisher], None]
 
+Troubles = dict[str, str]
+"""What is being tried again just now, and why."""
+
 
 class Lanes:
     """The workers; `stop` ends what they do at the next block."""
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event, troubles: Troubles | None = None) -> None:
         self._settings = settings
         self._stop = stop
+        self._troubles = {} if troubles is None else troubles
         self._small = ThreadPoolExecutor(SMALL_LANES, "small")
         self._large = ThreadPoolExecutor(_LARGE_LANES, "large")
         self._one_large = threading.Lock()
@@ -85,7 +90,7 @@ class Lanes:
 
     def _run(self, name: str, task: Task) -> None:
         try:
-            patiently(self._stop, name)(lambda: task(self._publisher()))
+            patiently(self._stop, name, self._troubles)(lambda: task(self._publisher()))
         except Stopping:
             return
         except MillstreamError as error:
@@ -102,17 +107,20 @@ class Lanes:
         return publisher
 
 
-def patiently(stop: threading.Event, doing: str) -> Callable[[Callable[[], Any]], Any]:
+def patiently(stop: threading.Event, doing: str, troubles: Troubles) -> Callable[[Callable[[], Any]], Any]:
     """Return something that calls a function again and again while it raises Transient errors, until `stop` is set.
 
-    It waits up to half a minute between two calls, and says the first failure and no other.
+    It waits up to half a minute between two calls, says the first failure and no other, and keeps it in `troubles` meanwhile.
     """
 
     def say(state: RetryCallState) -> None:
+        metrics.RETRIES.labels("capture", "upload").inc()
+        if state.outcome is not None:
+            troubles[doing] = str(state.outcome.exception())
         if state.attempt_number == 1 and state.outcome is not None:
             log.warning("trying again until it works", name=doing, error=str(state.outcome.exception()))
 
-    return Retrying(
+    retrying = Retrying(
         retry=retry_if_exception_type(Transient),
         wait=wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
         stop=stop_when_event_set(stop),
@@ -120,3 +128,11 @@ def patiently(stop: threading.Event, doing: str) -> Callable[[Callable[[], Any]]
         before_sleep=say,
         reraise=True,
     )
+
+    def call(work: Callable[[], Any]) -> Any:
+        try:
+            return retrying(work)
+        finally:
+            troubles.pop(doing, None)
+
+    return call

@@ -51,7 +51,9 @@ def _bound(calculation: Calculation, columns: tuple[str, ...]) -> Bound:
     return bound
 
 
-def make_job(stage: Stage, name: str, generation: int, source: Source, prepared: Prepared) -> Job:
+def make_job(
+    stage: Stage, name: str, generation: int, source: Source, prepared: Prepared, trace: str | None = None
+) -> Job:
     """Return the job; everything in it but the time follows from what it is given."""
     bound, calculation = prepared.bound, prepared.bound.calculation
     read = read_csv_sql(source.key, prepared.dialect, prepared.columns)
@@ -69,4 +71,5 @@ def make_job(stage: Stage, name: str, generation: int, source: Source, prepared:
         partitions=stage.partitions,
         block=stage.settings.block,
         created=now(),
+        trace=trace,
     )

@@ -67,6 +67,7 @@ def publish_rows(
     """
     position = start
     flushed = now()
+    end = None if start.blocks else 0
     for block in events:
         partition = partition_of(job.file_id, block.block, job.partitions)
         began = now()
@@ -75,7 +76,11 @@ def publish_rows(
         metrics.BATCH_SECONDS.labels("capture").observe(now() - began)
         metrics.BATCHES.labels("capture").inc()
         metrics.ROWS.labels("capture").inc(block.rows)
-        metrics.REJECTS.labels("capture").inc(block.malformed)
+        if end is not None:  # where it goes on, what was read before is another process's
+            metrics.BYTES.labels("capture").inc(block.end - end)
+        end = block.end
+        if block.malformed:
+            metrics.REJECTS.labels("capture", "malformed").inc(block.malformed)
         position = position.after(block)
         sent(block, position)
         if now() - flushed >= CHECKPOINT:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import layout, records
+from pipeline import layout, records, traces
 from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.errors import (
@@ -77,6 +77,7 @@ def push(
     is known of how the files are written. Raises UsageError, InputError, CalculationError
     before anything is uploaded; Unreachable; JobEnded where a job ended otherwise than published.
     """
+    traces.configure(settings, "push")
     progress = progress or Silent()
     told = dialect or DialectOverrides()
     if name is not None and len(paths) > 1:
@@ -158,10 +159,12 @@ def _push(
             digest.update(chunk)
             yield chunk
 
-    etag = stage.uploads.upload(file.key, hashed(), metadata=telling(told))
+    with traces.span("upload", None, file=file.name, bytes=file.spooled.bytes) as sending:
+        metadata = telling(told) | sending.metadata()
+        etag = stage.uploads.upload(file.key, hashed(), metadata=metadata)
     head = stage.uploads.head(file.key)
     same = head.etag == etag and digest.hexdigest() == file.spooled.sha256
-    ready = (Content(source_of(head), file.spooled, told), file.prepared) if same else None
+    ready = (Content(source_of(head), file.spooled, told, sending.context), file.prepared) if same else None
     while True:
         try:
             upload = take_on(stage, file.key, contents, again=again, ready=ready)

@@ -6,10 +6,11 @@
 Only then rows may flow. Losing the compare-and-set, or finding another upload than the one looked at, means: look again.
 """
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from pipeline import layout, records
+from pipeline import layout, records, traces
 from pipeline.calculations import choose
 from pipeline.errors import InputError, NotFound, Permanent, PreconditionFailed
 from pipeline.jobs import End, Job, NameRecord
@@ -53,6 +54,7 @@ def take_on(
     CalculationError and NameRefused where no job can be made of it.
     """
     name = name_of(key)
+    began = time.time_ns()
     first: int | None = None
     ended_generation = 0
     for _ in range(LOOKS):
@@ -74,7 +76,8 @@ def take_on(
             content, prepared = _content(stage, name, head, ready, contents)
         except PreconditionFailed:
             continue
-        job = make_job(stage, name, generation, content.source, prepared)
+        with traces.span("take on", content.trace, began, file=name, generation=generation) as taking:
+            job = make_job(stage, name, generation, content.source, prepared, taking.context)
         there = records.create(stage.results, layout.job(job.file_id), job)
         if there != job and records.read(stage.results, layout.end(job.file_id), End) is not None:
             # A job that ended before the name's record named it: it can't be what this upload becomes.

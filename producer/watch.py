@@ -9,18 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import structlog
 
-from pipeline import health, runtime
+from pipeline import health, runtime, traces
 from pipeline.errors import SettingsError, Transient
 from pipeline.kafka import ensure_topics
 from pipeline.kafka_reader import Identity
 from pipeline.settings import Settings
 from pipeline.store import Head
 from producer.intake import Intake
-from producer.lanes import Lanes, patiently
+from producer.lanes import Lanes, Troubles, patiently
 from producer.marks import Reminders, marked
 from producer.stage import Stage, open_stage
 
@@ -48,22 +49,30 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
     runtime.tune()
     stop = threading.Event()
     with _signals(stop):
+        traces.configure(settings, "capture")
         stage = open_stage(settings, "watch")
+        troubles: Troubles = {}
         if settings.health_port is not None:
-            health.serve(settings.http.host, settings.health_port, list)
+            health.serve(settings.http.host, settings.health_port, partial(_reasons, troubles))
         log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
         try:
-            run(stage, stop, reload)
+            run(stage, stop, reload, troubles)
         finally:
             stage.teller.close()
     log.info("stopped")
 
 
-def run(stage: Stage, stop: threading.Event, reload: Callable[[], Settings | None] = lambda: None) -> None:
-    """Capture until `stop` is set."""
-    lanes = Lanes(stage.settings, stop)
+def run(
+    stage: Stage,
+    stop: threading.Event,
+    reload: Callable[[], Settings | None] = lambda: None,
+    troubles: Troubles | None = None,
+) -> None:
+    """Capture until `stop` is set; what has to be tried again is in `troubles` until it works."""
+    troubles = {} if troubles is None else troubles
+    lanes = Lanes(stage.settings, stop, troubles)
     intake = Intake(stage, lanes)
-    patient = patiently(stop, "listing the buckets")
+    patient = patiently(stop, "listing the buckets", troubles)
     rounds = Rounds()
     claims = Every(CLAIMS_EVERY)
     topics = [Identity(stage.settings, topic) for topic in stage.settings.topics]
@@ -116,6 +125,11 @@ def _replaced(topics: Sequence[Identity], settings: Settings) -> bool:
     if any(replaced):
         log.warning("a topic was made anew: what is open is sent again")
     return any(replaced)
+
+
+def _reasons(troubles: Troubles) -> list[str]:
+    """Return why the service isn't ready."""
+    return [f"{doing}: {why}" for doing, why in list(troubles.items())]
 
 
 class Every:

@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from pipeline import health, logs, runtime, s3, settings
+from pipeline import health, logs, runtime, s3, settings, traces
 from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
@@ -25,13 +25,14 @@ def main(arguments: list[str]) -> None:
 def store(chosen: settings.Settings) -> None:
     """Run one sink instance."""
     logs.configure(chosen, "sink")
+    traces.configure(chosen, "store")
     ensure_topics(chosen)
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)
     results.check()
     runtime.tune()
     sink = Sink(chosen, results)
     if chosen.health_port is not None:
-        health.serve(chosen.http.host, chosen.health_port, sink.why_not_ready)
+        health.serve(chosen.http.host, chosen.health_port, sink.why_not_ready, sink.stalls)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sink.stop())
     sink.run()

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import structlog
 import uvicorn
 
-from pipeline.errors import SettingsError
+from pipeline import health, traces
+from pipeline.errors import MillstreamError, SettingsError
 from pipeline.s3 import S3Store, client
 from pipeline.settings import HttpSettings, Settings
 from pipeline.store import ObjectStore
@@ -37,10 +38,24 @@ def serve(
 
     Raises SettingsError where the port can't be had.
     """
+    traces.configure(settings, "serve")
     listener = listen(settings.http)
     connection = client(settings.s3)
     uploads, results = S3Store(connection, settings.s3.uploads), S3Store(connection, settings.s3.results)
+    if settings.health_port is not None:
+        health.serve(settings.http.host, settings.health_port, lambda: _unreachable(uploads, results))
     run(settings, uploads, results, listener, reload=reload, started=started)
+
+
+def _unreachable(*buckets: S3Store) -> list[str]:
+    """Return why buckets can't be used; for a probe at the port of metrics, which is never the reader's own."""
+    reasons = []
+    for bucket in buckets:
+        try:
+            bucket.check()
+        except MillstreamError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def run(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
+from pipeline import traces
 from pipeline.calculations import choose
 from pipeline.errors import NotFound
 from pipeline.names import COMPRESSIONS, name_of
@@ -107,7 +108,9 @@ async def upload(request: Request, response: Response, reader: TheReader, name: 
     started = time.monotonic()
     body = _Counted(request.stream())
     try:
-        etag = await _store(reader, key, body, only_new)
+        with traces.span("upload", request.headers.get(traces.METADATA), file=name) as sending:
+            etag = await _store(reader, key, body, only_new, sending.metadata())
+            sending.note(bytes=body.bytes)
     except ClientDisconnect:
         _log.info("upload broken off by the client", name=name, bytes=body.bytes)
         raise Trouble(400, f"the body ended after {body.bytes} bytes") from None
@@ -215,7 +218,9 @@ class _Counted:
         return self
 
 
-async def _store(reader: Reader, key: str, body: _Counted, only_new: bool) -> str:
+async def _store(
+    reader: Reader, key: str, body: _Counted, only_new: bool, metadata: Mapping[str, str]
+) -> str:
     """Stream the body to S3 and return the ETag; where the client's or S3's side raises, nothing is kept.
 
     The client's pieces are read on the event loop while a thread sends parts to S3; a short queue lies between them.
@@ -235,7 +240,7 @@ async def _store(reader: Reader, key: str, body: _Counted, only_new: bool) -> st
 
     try:
         return await to_thread.run_sync(
-            lambda: reader.uploads.upload(key, pieces()), limiter=reader.upload_threads
+            lambda: reader.uploads.upload(key, pieces(), metadata=metadata), limiter=reader.upload_threads
         )
     finally:
         warden.cancel()

