@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from millstream.verify_deep import compare
 from pipeline import layout, records
 from pipeline.dialect import Dialect, malformed_name, read_csv_sql
 from pipeline.duck import connect, errors
@@ -21,10 +22,11 @@ class Unbalanced(Permanent):
     """What is stored isn't what the receipt says: the first difference."""
 
 
-def verify(uploads: ObjectStore, results: ObjectStore, name: str) -> Iterator[str]:
+def verify(uploads: ObjectStore, results: ObjectStore, name: str, *, deep: bool = False) -> Iterator[str]:
     """Yield a sentence for each thing that was found right; raise Unbalanced at the first that isn't.
 
-    Raises NotFound where the name has no receipt.
+    With `deep` the result is computed anew from the upload, too; see `verify_deep.compare` for what that raises. Raises
+    NotFound where the name has no receipt.
     """
     receipt = records.read(results, layout.receipt(name), Receipt)
     if receipt is None or receipt.state != "published" or receipt.output is None:
@@ -39,7 +41,10 @@ def verify(uploads: ObjectStore, results: ObjectStore, name: str) -> Iterator[st
         output = _fetch(results, receipt.output, Path(folder) / "output.csv")
         yield f"the output is as it was written: {receipt.output.size:,} bytes, SHA-256 {receipt.output.sha256}"
         yield from _output(receipt, job, output)
-        yield from _rejects(results, receipt, job, Path(folder) / "rejects.csv")
+        rejects = Path(folder) / "rejects.csv"
+        yield from _rejects(results, receipt, job, rejects)
+        if deep:
+            yield from compare(uploads, receipt, job, output, rejects if receipt.rejects else None)
     yield f"{counted(receipt.rows, 'row')} in = {counted(receipt.results, 'result')} + {receipt.rejected:,} rejected"
 
 
@@ -86,7 +91,7 @@ def _rejects(results: ObjectStore, receipt: Receipt, job: Job, path: Path) -> It
         _same("rejects stored", 0, "rejects of the receipt", receipt.rejected)
         return
     _fetch(results, receipt.rejects, path)
-    rows, malformed, numbers = _count(path, (*job.columns, *REJECT_COLUMNS), REJECT_COLUMNS[0])
+    rows, malformed, numbers = _count(path, (*job.columns, *REJECT_COLUMNS), within=receipt.rows)
     _same("rows of the rejects", rows, "rejects of the receipt", receipt.rejected)
     _same("rows of the rejects that aren't whole", malformed, "what they may have", 0)
     _same(
@@ -113,10 +118,16 @@ def _fetch(results: ObjectStore, stored: Stored, path: Path) -> Path:
     return path
 
 
-def _count(path: Path, columns: tuple[str, ...], numbers: str | None = None) -> tuple[int, int, int]:
-    """Return the rows of a CSV of ours, how many of them aren't whole, and how many different row numbers there are."""
+def _count(path: Path, columns: tuple[str, ...], within: int | None = None) -> tuple[int, int, int]:
+    """Return the rows of a CSV of ours, how many of them aren't whole, and how many different row numbers there are.
+
+    Row numbers are those of rejects, and count where they are of a file of `within` rows.
+    """
     inner = tuple(f"c{place}" for place in range(len(columns)))
-    distinct = f"count(DISTINCT TRY_CAST({inner[columns.index(numbers)]} AS BIGINT))" if numbers else "0"
+    distinct = "0"
+    if within is not None:
+        number = f"TRY_CAST({inner[-len(REJECT_COLUMNS)]} AS BIGINT)"
+        distinct = f"count(DISTINCT {number}) FILTER ({number} BETWEEN 0 AND {within - 1})"
     source = read_csv_sql(path, Dialect(), inner)
     con = connect()
     try:
