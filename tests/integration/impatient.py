@@ -10,6 +10,7 @@ from pipeline.logs import configure
 from pipeline.settings import load
 from producer import publish
 from producer.heartbeat import Heartbeat
+from producer.progress import Logged
 from producer.push import push
 from producer.watch import watch
 
@@ -31,4 +32,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "watch":
         watch(settings)
     else:
-        push([Path("orders.csv")], settings)
+        push([Path("orders.csv")], settings, progress=Logged())
