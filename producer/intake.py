@@ -47,6 +47,8 @@ class Intake:
         self._waiting: dict[str, Capture] = {}
         self._marks: Mapping[str, Head] = {}
         self._known: set[str] = set()
+        self._forgotten: set[str] = set()
+        """Jobs of whose rows the broker has forgotten what was captured: whoever captures them begins at the start."""
         self._repairs: dict[str, Repair] = {}
         self._repairing: set[str] = set()
         self._repaired: dict[str, str] = {}
@@ -109,13 +111,15 @@ class Intake:
 
         The embedded broker forgets everything when it ends, which can't be told from here: the rows are sent once more.
         """
+        forgetful = self._stage.settings.profile == "embedded"
+        if forgetful:
+            self._forgotten.add(file_id)
 
         def task(publisher: Publisher) -> None:
             job = unfinished(self._stage, file_id)
             if job is None:
                 return
-            forgetful = self._stage.settings.profile == "embedded"
-            work = Capture(self._stage, job, from_start=forgetful, check=self._lanes.check)
+            work = Capture(self._stage, job, check=self._lanes.check)
             log.info("going on with", name=job.name, generation=job.generation, from_start=forgetful)
             if not forgetful:
                 self._send_ends(file_id, publisher)
@@ -217,6 +221,7 @@ class Intake:
         job = work.job
         with self._lock:
             self._known.add(job.file_id)
+            work.from_start = job.file_id in self._forgotten
         try:
             with self._lanes.turn(job.source.size):
                 outcome = work.attempt(publisher, Silent())
@@ -229,9 +234,11 @@ class Intake:
                 log.info("captured by another process", name=job.name, generation=job.generation)
             work.file = None  # it is kept no longer than this call
             with self._lock:
-                if work.from_start or job.file_id not in self._waiting:
-                    self._waiting[job.file_id] = work
-        elif isinstance(outcome, End):
+                self._waiting.setdefault(job.file_id, work)
+            return
+        if work.from_start:
+            self._forgotten.discard(job.file_id)
+        if isinstance(outcome, End):
             metrics.FILES.labels("capture", outcome.state).inc()
             log.info(outcome.state, name=job.name, generation=job.generation, reason=outcome.reason)
         elif work.ours:

@@ -24,15 +24,24 @@ NAME = "orders.csv"
 
 
 class AtOnce(Lanes):
-    """Does each task where it is submitted."""
+    """Does each task where it is submitted, or all of them `later`."""
 
     def __init__(self, sender: Recorder) -> None:
         self.sender = sender
         self.tasks: list[str] = []
+        self.later = False
+        self._left: list[Task] = []
 
     def submit(self, size: int, name: str, task: Task) -> None:
         self.tasks.append(name)
-        task(self.sender)  # type: ignore[arg-type]
+        self._left.append(task)
+        if not self.later:
+            self.do()
+
+    def do(self, *, last_first: bool = False) -> None:
+        """Do what is left, and what comes of it."""
+        while self._left:
+            self._left.pop(-1 if last_first else 0)(self.sender)  # type: ignore[arg-type]
 
     @contextmanager
     def turn(self, size: int) -> Iterator[None]:
@@ -211,3 +220,20 @@ def test_the_claim_says_how_much_of_the_file_is_captured() -> None:
         heartbeat._beat()
     assert held.claim.share == 0.61
     assert (held.claim.blocks, held.claim.rows, held.claim.malformed) == (2, 8, 1)
+
+
+def test_what_a_forgetful_broker_had_is_sent_from_the_start_by_whoever_captures_it_first() -> None:
+    """The upload leads to the job as well as its mark does: neither may go on where the claim says."""
+    here = stage()
+    here = here.configured(here.settings.model_copy(update={"profile": "embedded"}))
+    job = taken(here, rows=30)
+    held = Observer(here.results, layout.claim(job.file_id)).take()
+    assert held is not None
+    held.release(blocks=3, rows=12)
+    intake, lanes = watching(here)
+    lanes.later = True
+    intake.resume(job.file_id)
+    intake.look(list(here.uploads.list()))
+    lanes.do(last_first=True)
+    rows = [key for key in lanes.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
+    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
