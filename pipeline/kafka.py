@@ -95,8 +95,8 @@ _PRODUCER_TUNING = {
     "linger.ms": 5,
     "batch.size": 1_000_000,
     "batch.num.messages": 20_000,
-    "queue.buffering.max.messages": 200_000,
-    "queue.buffering.max.kbytes": 65_536,
+    "queue.buffering.max.messages": 100_000,
+    "queue.buffering.max.kbytes": 32_768,
     "compression.type": "lz4",  # of JSON it leaves a quarter, and costs less than what isn't sent
 }
 _CONSUMER_TUNING = {
@@ -297,7 +297,7 @@ def _run(group: list[Message]) -> Batch:
 def _look_at(error: KafkaError | None) -> None:
     if error is None:
         return
-    if error.fatal() or error.code() in _REFUSALS:
+    if error.fatal() or error.code() in {*_REFUSALS, KafkaError._FATAL}:
         raise translate(error, "")
     log.debug("consumer", error=error.str())
 

@@ -15,7 +15,7 @@ import sys
 
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3
-_KEPT = 128 * 1024 * 1024
+_KEPT = 64 * 1024 * 1024
 _LARGEST = 32 * 1024 * 1024
 """The most that glibc takes for M_MMAP_THRESHOLD on 64 bits: HEAP_MAX_SIZE / 2."""
 

@@ -35,7 +35,7 @@ from processor.leave import leave
 log = structlog.get_logger("transport")
 
 QUEUED_BATCHES = 64
-QUEUED_BYTES = 16 * 1024 * 1024
+QUEUED_BYTES = 8 * 1024 * 1024
 """What waits between the poller and the agent at most; above, the poller stops consuming."""
 
 RUN = 16_384

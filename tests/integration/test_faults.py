@@ -59,6 +59,27 @@ def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
         assert chain.get("/results/orders.csv", wait="60").text == result
 
 
+def test_a_worker_that_may_read_no_more_leaves_without_a_commit(
+    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Fenced for good by another of its name: it doesn't live on, call itself ready and read nothing."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    source, result = orders(range(2000))
+    (tmp_path / "orders.csv").write_text(source)
+    options = {"MILLSTREAM_KAFKA_OPTIONS": json.dumps({"group.instance.id": "the-only-one"})}
+    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "serve", **options) as chain:
+        chain.logged("process", "partitions assigned")
+        fenced = chain.processes.pop("process")
+        log = chain.log("process").rename(tmp_path / "fenced.txt")
+        chain.start("process")
+        assert fenced.wait(60) == 1
+        assert "reading failed; leaving without a commit" in log.read_text()
+        chain.env.pop("MILLSTREAM_KAFKA_OPTIONS")
+        chain.start("sink")
+        push(chain, "orders.csv", "--wait")
+        assert chain.get("/results/orders.csv").text == result
+
+
 def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
     tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
 ) -> None:
