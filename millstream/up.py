@@ -180,15 +180,25 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _stages(settings: Settings, processors: int) -> list[Command]:
-    """The stages' commands, downstream first: who stops first leaves nobody writing to who is gone."""
+    """The stages' commands, downstream first: who stops first leaves nobody writing to who is gone.
+
+    Their ports of health and metrics follow each other from `health_port` on, in the order of this list.
+    """
     programs: dict[str, tuple[str, ...]] = {"serve": ("sink", "serve"), "sink-1": ("sink", "store")}
     programs |= {f"process-{number}": ("processor",) for number in range(1, processors + 1)}
     programs |= {"watch": ("producer", "watch")}
     environment, folder = _environment(settings), Path.cwd()
     return [
-        Command(name, (sys.executable, "-m", *program), folder, environment)
-        for name, program in programs.items()
+        Command(name, (sys.executable, "-m", *program), folder, environment | _health_port(settings, place))
+        for place, (name, program) in enumerate(programs.items())
     ]
+
+
+def _health_port(settings: Settings, place: int) -> dict[str, str]:
+    """The setting for the stage at a place of the list; 0 is any port that is free, for each of them."""
+    if not settings.health_port:
+        return {}
+    return {f"{PREFIX}HEALTH_PORT": str(settings.health_port + place)}
 
 
 def _milestones(stages: list[Command]) -> dict[str, str]:

@@ -9,6 +9,7 @@ By samples and by CPU time of the processor's work on runs of 16,384 rows, 2 cor
 - Thousands of messages at a time make the cyclic collector look, though none of them is in a cycle.
 """
 
+import atexit
 import ctypes
 import gc
 import sys
@@ -32,6 +33,7 @@ def tune() -> None:
     sys.setswitchinterval(_SWITCH)
     gc.collect()
     gc.freeze()  # modules live as long as the process
+    atexit.register(gc.unfreeze)  # else DuckDB's binding prints on leaving what it takes for leaked
     gc.set_threshold(_NEW_OBJECTS, 20, 50)
 
 

@@ -10,7 +10,7 @@ from processor.app import run
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     chosen = settings.load()
-    logs.configure(chosen, "processor")
+    logs.configure(chosen, "process")
     run(chosen, s3.S3Store(s3.client(chosen.s3), chosen.s3.results))
 
 

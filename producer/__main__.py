@@ -29,7 +29,7 @@ def main() -> int:
 
 def _run(given: argparse.Namespace) -> None:
     settings = load()
-    configure(settings, given.command)
+    configure(settings, "capture")
     if given.command == "watch":
         watch(settings, reload=changed())
     else:

@@ -120,7 +120,13 @@ class Intake:
             if job is None:
                 return
             work = Capture(self._stage, job, check=self._lanes.check)
-            log.info("going on with", name=job.name, generation=job.generation, from_start=forgetful)
+            log.info(
+                "going on with",
+                job=job.file_id,
+                name=job.name,
+                generation=job.generation,
+                from_start=forgetful,
+            )
             if not forgetful:
                 self._send_ends(file_id, publisher)
             self._submit(work)
@@ -231,7 +237,9 @@ class Intake:
             return
         if outcome is None:
             if work.file is not None:
-                log.info("captured by another process", name=job.name, generation=job.generation)
+                log.info(
+                    "captured by another process", job=job.file_id, name=job.name, generation=job.generation
+                )
             work.file = None  # it is kept no longer than this call
             with self._lock:
                 self._waiting.setdefault(job.file_id, work)
@@ -240,7 +248,13 @@ class Intake:
             self._forgotten.discard(job.file_id)
         if isinstance(outcome, End):
             metrics.FILES.labels("capture", outcome.state).inc()
-            log.info(outcome.state, name=job.name, generation=job.generation, reason=outcome.reason)
+            log.info(
+                outcome.state,
+                job=job.file_id,
+                name=job.name,
+                generation=job.generation,
+                reason=outcome.reason,
+            )
         elif work.ours:
             _say_captured(work, outcome)
 
@@ -253,6 +267,7 @@ def _say_captured(work: Capture, captured: Captured) -> None:
     seconds = (captured.finished - captured.started).total_seconds()
     log.info(
         "captured",
+        job=work.job.file_id,
         name=work.job.name,
         generation=work.job.generation,
         rows=captured.rows,

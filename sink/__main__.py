@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
 
 def store(chosen: settings.Settings) -> None:
     """Run one sink instance."""
-    logs.configure(chosen, "sink")
+    logs.configure(chosen, "store")
     traces.configure(chosen, "store")
     ensure_topics(chosen)
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)

@@ -13,5 +13,5 @@ def command() -> None:
     from pipeline.s3 import S3Store, client
     from processor.app import run
 
-    configure(settings, "processor")
+    configure(settings, "process")
     run(settings, S3Store(client(settings.s3), settings.s3.results))

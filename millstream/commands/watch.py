@@ -15,5 +15,5 @@ def command() -> None:
     from pipeline.settings import changed
     from producer.watch import watch
 
-    configure(settings, "watch")
+    configure(settings, "capture")
     watch(settings, reload=changed(options.settings))
