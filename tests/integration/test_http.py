@@ -1,6 +1,7 @@
 """The reader as a process of its own, over a real S3 server, asked by curl, httpx and bare sockets."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 from pydantic import SecretStr
 
 from millstream import ports
@@ -214,6 +218,67 @@ def test_curl_asks_for_the_head_a_range_and_what_is_newer(reader: Reader, name: 
     assert (status, content, "content-length" in headers) == (304, b"", False)
     status, _, content = curl("-H", f'If-None-Match: "{hashlib.sha256(CSV).hexdigest()}"', url)
     assert (status, content) == (304, b"")
+
+
+def test_curl_resumes_only_what_is_still_the_same(reader: Reader, name: str) -> None:
+    first = reader.files.published(name, body(MB))
+    assert first.output is not None
+    url = f"{reader.url}/results/{name}"
+    of_first = ("-H", f'If-Range: "{first.output.sha256}"', "-r", "1000-")
+    assert curl(*of_first, url)[0] == 206
+    newer = body(MB) + CSV
+    reader.files.upload(name, b"other\n")
+    reader.files.publish(reader.files.take_on(name, name, generation=2), newer)
+    status, headers, content = curl(*of_first, url)
+    assert (status, content) == (200, newer)
+    assert headers["millstream-generation"] == "2"
+
+
+def test_curl_gets_several_ranges_as_parts(reader: Reader, name: str) -> None:
+    content = body(MB)
+    reader.files.published(name, content)
+    status, headers, found = curl("-r", "0-9,-10", f"{reader.url}/results/{name}")
+    assert (status, headers["content-length"]) == (206, str(len(found)))
+    boundary = headers["content-type"].removeprefix("multipart/byteranges; boundary=").encode()
+    parts = found.split(b"\r\n--" + boundary)
+    assert [part.partition(b"\r\n\r\n")[2] for part in parts] == [content[:10], content[-10:], b""]
+    assert f"bytes 0-9/{len(content)}".encode() in parts[0]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_curl_gets_a_result_compressed(reader: Reader, name: str, coding: str) -> None:
+    content = body(4 * MB)
+    receipt = reader.files.published(name, content)
+    assert receipt.output is not None
+    url = f"{reader.url}/results/{name}"
+    status, headers, packed = curl("-H", f"Accept-Encoding: {coding};q=0.5, identity;q=0.1", url)
+    assert (status, headers["content-encoding"], headers["vary"]) == (200, coding, "Accept, Accept-Encoding")
+    assert headers["etag"] == f'"{receipt.output.sha256}-{coding}"'
+    assert headers["accept-ranges"] == "none"
+    unpacked = (
+        zlib.decompress(packed, 31)
+        if coding == "gzip"
+        else zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    )
+    assert unpacked == content
+    status, _, nothing = curl(
+        "-H", f"Accept-Encoding: {coding}", "-H", f"If-None-Match: {headers['etag']}", url
+    )
+    assert (status, nothing) == (304, b"")
+
+
+def test_curl_gets_a_result_in_the_format_that_it_asks_for(reader: Reader, name: str) -> None:
+    content = b"order_id,total\n" + b"".join(b"%05d,%d.50\n" % (number, number) for number in range(1000))
+    reader.files.published(name, content)
+    url = f"{reader.url}/results/{name}"
+    _, headers, parquet = curl("-H", "Accept: application/vnd.apache.parquet", url)
+    assert headers["content-type"] == "application/vnd.apache.parquet"
+    assert f'filename="{name.removesuffix(".csv")}.parquet"' in headers["content-disposition"]
+    table = pq.read_table(io.BytesIO(parquet))
+    assert table.num_rows == 1000
+    assert str(table.schema.field("total").type) == "decimal128(38, 2)"
+    _, _, found = curl(f"{url}?format=json")
+    assert json.loads(found)[-1] == {"order_id": "00999", "total": 999.5}
 
 
 def test_a_download_that_broke_off_is_resumed(reader: Reader, name: str, tmp_path: Path) -> None:
