@@ -27,10 +27,10 @@ UPLOADS = 16
 """Uploads at a time: each keeps a thread, and up to two parts of 8 MiB, until it is done."""
 
 
-_PIECES = 32 * 1024 * 1024
+_PIECES = 16 * 1024 * 1024
 """Bytes that all downloads together have in hand, as far as each of them takes _LEAST."""
 
-_LEAST, _MOST = 32 * 1024, READ_CHUNK
+_LEAST, _MOST = 16 * 1024, READ_CHUNK
 """Bytes of one piece of a download: small ones where there are many downloads."""
 
 _log = structlog.get_logger()

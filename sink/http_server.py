@@ -11,6 +11,7 @@ import uvicorn
 
 from pipeline import health, traces
 from pipeline.errors import MillstreamError, SettingsError
+from pipeline.runtime import share_freed
 from pipeline.s3 import S3Store, client
 from pipeline.settings import HttpSettings, Settings
 from pipeline.store import ObjectStore
@@ -69,6 +70,7 @@ def run(
 ) -> None:
     """Serve two buckets on a socket that listens; it is closed at the end."""
     _allow_many_connections()
+    share_freed()
     app = make_app(settings, uploads, results, reload)
     server = uvicorn.Server(
         uvicorn.Config(

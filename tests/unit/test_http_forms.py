@@ -309,7 +309,7 @@ def test_pieces_are_small_where_there_are_many_downloads(client: Client) -> None
         state.downloads = downloads
         sizes.append(state.piece())
     state.downloads = 0
-    assert sizes == [1 << 20, 1 << 20, 335_544, 33_554, 32 << 10]
+    assert sizes == [1 << 20, 1 << 20, 167_772, 16_777, 16 << 10]
 
 
 def test_other_origins_are_let_in_by_a_setting(files: Files) -> None:
