@@ -77,7 +77,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def _spread(value: Json | None, name: str) -> str:
     if value is None:
         return ""
-    digits = 1 if name == "cpu_s_per_million" else 2 if name in {"p50_s", "p99_s", "max_s"} else 0
+    digits = 1 if name == "cpu_s_per_million" else 2 if name in {"p50_s", "p99_s", "max_s", "list_s"} else 0
     text = f"{value['median']:,.{digits}f}"
     if value["min"] != value["max"]:
         text += f" ({value['min']:,.{digits}f}–{value['max']:,.{digits}f})"
