@@ -22,6 +22,7 @@ COMMANDS = (
     "preview",
     "try",
     "push",
+    "top",
     "status",
     "get",
     "verify",

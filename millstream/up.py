@@ -184,7 +184,7 @@ def _stages(settings: Settings, processors: int) -> list[Command]:
 
     Their ports of health and metrics follow each other from `health_port` on, in the order of this list.
     """
-    programs: dict[str, tuple[str, ...]] = {"serve": ("sink", "serve"), "sink-1": ("sink", "store")}
+    programs: dict[str, tuple[str, ...]] = {"serve": ("millstream", "serve"), "sink-1": ("sink", "store")}
     programs |= {f"process-{number}": ("processor",) for number in range(1, processors + 1)}
     programs |= {"watch": ("producer", "watch")}
     environment, folder = _environment(settings), Path.cwd()

@@ -139,7 +139,11 @@ class Watcher:
                 return
             low, high = client.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)
             client.assign([TopicPartition(topic, 0, max(low, high - BACK))])
+            sampled = 0.0
             while not self._over.is_set():
+                if time.monotonic() - sampled >= 1:
+                    sampled = time.monotonic()
+                    self._picture.sample()
                 for message in client.consume(2000, 0.25):
                     error = message.error()
                     if error is None:

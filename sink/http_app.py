@@ -9,12 +9,25 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 
 from pipeline.jobs import Receipt
+from pipeline.picture import Picture
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
-from sink import http_health, http_jobs, http_pages, http_problems, http_results, http_uploads, http_withdraw
+from sink import (
+    http_health,
+    http_jobs,
+    http_live,
+    http_pages,
+    http_problems,
+    http_results,
+    http_try,
+    http_uploads,
+    http_withdraw,
+)
 from sink.http_headers import EXPOSED
 from sink.http_meter import Meter
 from sink.http_reader import Reader
+
+_PARTS = (http_withdraw, http_jobs, http_live, http_results, http_uploads, http_try, http_health, http_pages)
 
 
 def make_app(
@@ -22,10 +35,13 @@ def make_app(
     uploads: ObjectStore,
     results: ObjectStore,
     reload: Callable[[], Settings | None] = lambda: None,
+    trial: http_try.Trial | None = None,
+    picture: Picture | None = None,
 ) -> FastAPI:
     """Return the reader over two buckets; `app.state.reader` is what its routes share.
 
-    `reload` returns the settings where they have changed since it was last asked.
+    `reload` returns the settings where they have changed since it was last asked; `trial` runs what `/try` asks for;
+    `picture` is what the stages tell of what runs.
     """
     app = FastAPI(
         title="Millstream",
@@ -35,11 +51,10 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.reader = Reader(settings, uploads, results, reload)
-    routers = [
-        part.router
-        for part in (http_withdraw, http_jobs, http_results, http_uploads, http_health, http_pages)
-    ]
+    app.state.reader = Reader(settings, uploads, results, reload, picture=picture or Picture())
+    app.state.live = http_live.Live(app.state.reader.picture, app.state.reader.catalogue)
+    app.state.trial = trial
+    routers = [part.router for part in _PARTS]
     for router in routers:
         app.include_router(router)
     http_problems.install(app, [route for router in routers for route in router.routes])

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -19,7 +20,7 @@ from pipeline import layout
 from pipeline.errors import MillstreamError, NameRefused
 from pipeline.names import name_of
 from pipeline.states import State
-from pipeline.store import ObjectStore
+from pipeline.store import Head, ObjectStore
 
 T = TypeVar("T")
 
@@ -44,11 +45,14 @@ class _Call(Protocol):
 class Listing:
     """All names in order. A trace is unlike another where anything that is listed of a file differs.
 
+    `changed` is when the latest of it was written, `sizes` are the uploads' bytes, where they lie there.
     `began`: monotonic seconds; `took`: seconds.
     """
 
     names: list[str]
     traces: dict[str, int]
+    changed: dict[str, datetime]
+    sizes: dict[str, int]
     began: float
     took: float
 
@@ -83,6 +87,34 @@ class Catalogue:
         states = await self._states(names[:limit], listing.traces)
         return [state for state in states if state.state not in ("deleted", "unknown")], more
 
+    async def search(
+        self, text: str, sort: str, *, descending: bool, offset: int, limit: int
+    ) -> tuple[list[State], int]:
+        """Return the states of up to `limit` files from the `offset`-th on whose name has `text` in it, in any case.
+
+        They are sorted by `name`, by `changed`, when anything about them was last written, or by the upload's `size`. The
+        second value is how many there are, deleted files among them.
+        """
+        listing = await self._current()
+        wanted = text.casefold()
+        names = (
+            [name for name in listing.names if wanted in name.casefold()] if wanted else list(listing.names)
+        )
+        match sort:
+            case "changed":
+                names.sort(key=listing.changed.__getitem__)
+            case "size":
+                names.sort(key=lambda name: listing.sizes.get(name, 0))
+        if descending:
+            names.reverse()
+        states = await self._states(names[offset : offset + limit], listing.traces)
+        return [state for state in states if state.state not in ("deleted", "unknown")], len(names)
+
+    async def version(self) -> int:
+        """Return a number that is another when anything that is listed of any file has changed."""
+        listing = await self._current()
+        return hash(frozenset(listing.traces.items())) & 0xFFFFFFFFFFFF
+
     async def _current(self) -> Listing:
         asked = self.clock()
         if (fresh := self._fresh(asked)) is not None:
@@ -114,15 +146,26 @@ class Catalogue:
     def _list(self) -> Listing:
         began = self.clock()
         traces: dict[str, int] = defaultdict(int)
+        changed: dict[str, datetime] = {}
+        sizes: dict[str, int] = {}
+
+        def note(name: str, head: Head) -> None:
+            changed[name] = max(head.last_modified, changed.get(name, head.last_modified))
+
         for folder in (layout.NAMES, layout.RECEIPTS, layout.REFUSED):
             for head in self.results.list(folder):
                 name = head.key.removeprefix(folder).removesuffix(".json")
                 with suppress(NameRefused):
-                    traces[name_of(name) if folder == layout.REFUSED else name] ^= hash((head.key, head.etag))
+                    name = name_of(name) if folder == layout.REFUSED else name
+                    traces[name] ^= hash((head.key, head.etag))
+                    note(name, head)
         for head in self.uploads.list():
             with suppress(NameRefused):
-                traces[name_of(head.key)] ^= hash((head.key, head.etag, head.last_modified))
-        return Listing(sorted(traces), dict(traces), began, self.clock() - began)
+                name = name_of(head.key)
+                traces[name] ^= hash((head.key, head.etag, head.last_modified))
+                sizes[name] = head.size
+                note(name, head)
+        return Listing(sorted(traces), dict(traces), changed, sizes, began, self.clock() - began)
 
     async def _states(self, names: list[str], traces: dict[str, int]) -> list[State]:
         found: dict[str, State] = {}

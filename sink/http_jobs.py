@@ -1,12 +1,14 @@
 """Where one file is, and the list of all of them."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from pipeline import layout
+from pipeline.figures import figures
 from pipeline.jobs import Captured, Job
 from pipeline.records import read
 from pipeline.states import State
@@ -15,7 +17,7 @@ from sink.http_answer import existing
 from sink.http_headers import next_page
 from sink.http_problems import Answers, Trouble, documented
 from sink.http_reader import Reader, TheReader
-from sink.http_views import JobView, Results, job_view
+from sink.http_views import JobView, Results, job_view, with_figures
 
 router = APIRouter(dependencies=[MayRead, BEARER])
 
@@ -38,7 +40,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="files on one page")]
     responses=documented(401, 404, 422, 500, 502, 503),
 )
 async def job(reader: TheReader, response: Response, name: str) -> JobView:
-    """Tell the state of the newest upload, its rows so far, and the result that can be fetched now."""
+    """Tell the state of the newest upload, its rows so far and how fast, and the result that can be fetched now."""
     existing(name)
     state = await reader.look(name)
     if state.state == "published" and state.file_id is not None:
@@ -48,7 +50,8 @@ async def job(reader: TheReader, response: Response, name: str) -> JobView:
         raise Trouble(404, f"{name}: {state.reason or state.state}", headers, state=state.state)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Millstream-State"] = state.state
-    return job_view(state)
+    found = reader.picture.job(state.file_id) if state.file_id else None
+    return with_figures(job_view(state), figures(state, found, reader.picture.processes(), datetime.now(UTC)))
 
 
 @router.get(

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from pipeline.calculations import Calculation
 from pipeline.errors import SettingsError
+from pipeline.picture import Picture
 from pipeline.settings import Settings
 from pipeline.states import State, look
 from pipeline.store import READ_CHUNK, ObjectStore
@@ -66,7 +67,7 @@ class Reader:
     """The reader's surroundings.
 
     `reload` returns the settings where they have changed since it was last asked. `stopping` tells whoever waits that the
-    server is asked to end.
+    server is asked to end. `picture` is what the stages tell of what runs.
     """
 
     settings: Settings
@@ -80,6 +81,7 @@ class Reader:
     made: int = 0
     underway: Counter[str] = field(default_factory=Counter)
     spools: Spools = field(default_factory=Spools)
+    picture: Picture = field(default_factory=Picture)
     catalogue: Catalogue = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,11 +11,15 @@ import uvicorn
 
 from pipeline import health, traces
 from pipeline.errors import MillstreamError, SettingsError
+from pipeline.kafka_progress import Watcher, outlet
+from pipeline.picture import Picture
 from pipeline.runtime import share_freed
 from pipeline.s3 import S3Store, client
 from pipeline.settings import HttpSettings, Settings
 from pipeline.store import ObjectStore
+from pipeline.teller import Teller
 from sink.http_app import make_app
+from sink.http_try import Trial
 
 GRACE = 3
 """Seconds that downloads under way have to end, once the process is asked to."""
@@ -31,11 +35,12 @@ def serve(
     *,
     reload: Callable[[], Settings | None] = lambda: None,
     started: Callable[[str], None] | None = None,
+    trial: Trial | None = None,
 ) -> None:
     """Serve until the process is asked to end; `started` gets the address once connections are taken.
 
     `reload` returns the settings where they have changed since it was last asked: their calculations then say which uploads
-    are taken.
+    are taken. `trial` runs what `/try` asks for.
 
     Raises SettingsError where the port can't be had.
     """
@@ -45,7 +50,24 @@ def serve(
     uploads, results = S3Store(connection, settings.s3.uploads), S3Store(connection, settings.s3.results)
     if settings.health_port is not None:
         health.serve(settings.http.host, settings.health_port, lambda: _unreachable(uploads, results))
-    run(settings, uploads, results, listener, reload=reload, started=started)
+    picture = Picture()
+    watcher, teller = Watcher(settings, picture), Teller("serve", outlet(settings))
+    watcher.start()
+    teller.start()
+    try:
+        run(
+            settings,
+            uploads,
+            results,
+            listener,
+            reload=reload,
+            started=started,
+            trial=trial,
+            picture=picture,
+        )
+    finally:
+        teller.close()
+        watcher.close()
 
 
 def _unreachable(*buckets: S3Store) -> list[str]:
@@ -67,11 +89,13 @@ def run(
     *,
     reload: Callable[[], Settings | None] = lambda: None,
     started: Callable[[str], None] | None = None,
+    trial: Trial | None = None,
+    picture: Picture | None = None,
 ) -> None:
     """Serve two buckets on a socket that listens; it is closed at the end."""
     _allow_many_connections()
     share_freed()
-    app = make_app(settings, uploads, results, reload)
+    app = make_app(settings, uploads, results, reload, trial, picture)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

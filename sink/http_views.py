@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from pipeline.figures import Figures
 from pipeline.states import Phase, State
 from sink.http_headers import path
 
@@ -33,6 +34,14 @@ class ResultView(BaseModel):
     receipt_url: str
 
 
+class RatesView(BaseModel):
+    """Rows a second now, by stage."""
+
+    capture: float
+    compute: float
+    store: float
+
+
 class JobView(BaseModel):
     """Where a file is. Figures are null where they aren't known yet."""
 
@@ -48,6 +57,15 @@ class JobView(BaseModel):
     rows_total: int | None = Field(None, description="rows of the file; null until all are captured")
     rows_malformed: int | None = Field(
         None, description="rows that can't be read; null in lists of published files"
+    )
+    rows_computed: int | None = Field(None, description="as far as the stages tell; null where nobody does")
+    rows_stored: int | None = Field(None, description="rows that the sink has, or had; likewise")
+    rows_rejected: int | None = Field(None, description="rows without a result so far; likewise")
+    rows_per_second: RatesView | None = Field(None, description="while it runs and the stages tell")
+    eta_seconds: float | None = Field(None, description="until the result, at the present rates")
+    age_seconds: float | None = Field(None, description="since the job was made, or the upload")
+    waits_for: str | None = Field(
+        None, description="what has to happen before it goes on; null while it moves"
     )
     taken_on: datetime | None = Field(
         None, description="when a job was made of the upload; null in lists of published files"
@@ -98,6 +116,24 @@ def job_view(state: State) -> JobView:
             "taken_on": job.created if job else None,
             "captured": captured.finished if captured else None,
             "ended": state.end.ended if state.end and not state.pending else None,
+        }
+    )
+
+
+def with_figures(view: JobView, found: Figures) -> JobView:
+    """Return a view with what the stages tell."""
+    rates = {stage: round(found.rates.get(stage, 0.0), 1) for stage in RatesView.model_fields}
+    return view.model_copy(
+        update={
+            "rows_captured": found.captured if found.captured is not None else view.rows_captured,
+            "rows_total": found.total if found.total is not None else view.rows_total,
+            "rows_computed": found.computed,
+            "rows_stored": found.stored,
+            "rows_rejected": found.rejected,
+            "rows_per_second": RatesView.model_validate(rates) if found.rates else None,
+            "eta_seconds": None if found.eta is None else round(found.eta, 1),
+            "age_seconds": None if found.age is None else round(found.age, 1),
+            "waits_for": found.waits_for,
         }
     )
 

@@ -22,9 +22,10 @@ def command(
     settings = options.settings()
     told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"http": settings.http.model_copy(update=told)})
+    from millstream import trialbox
     from pipeline.logs import configure
     from pipeline.settings import changed
     from sink.http_server import serve
 
     configure(settings, "serve")
-    serve(settings, reload=changed(options.settings))
+    serve(settings, reload=changed(options.settings), trial=trialbox.run)

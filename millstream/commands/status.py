@@ -8,6 +8,8 @@ from millstream import options
 
 if TYPE_CHECKING:
     from millstream.stores import Stores
+    from pipeline.settings import Settings
+    from pipeline.states import State
 
 
 def command(
@@ -24,7 +26,8 @@ def command(
     from pipeline.names import name_of
     from pipeline.states import look
 
-    both = stores(options.quiet_settings())
+    settings = options.quiet_settings()
+    both = stores(settings)
     if name is None:
         names = _names(both)
         width = max((len(each) for each in names), default=0)
@@ -37,6 +40,27 @@ def command(
     print(f"{state.name}  {state.summary}")
     if state.recomputing:
         print(f"{state.name}  an older result can be fetched meanwhile")
+    if state.pending:
+        _show_bars(settings, state)
+
+
+def _show_bars(settings: "Settings", state: "State") -> None:
+    """Show how far each stage is, as far as the stages tell."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+
+    from millstream.top import bars, left
+    from millstream.watching import watching
+    from pipeline.figures import figures
+
+    with watching(settings) as picture:
+        job = picture.job(state.file_id) if state.file_id else None
+        found = figures(state, job, picture.processes(), datetime.now(UTC))
+    console = Console(highlight=False)
+    console.print(bars(found))
+    if said := left(state, found):
+        console.print(said, markup=False)
 
 
 def _names(both: "Stores") -> list[str]:

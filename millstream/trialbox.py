@@ -1,0 +1,199 @@
+"""A calculation tried on the first kilobytes of a file, for somebody at a browser: in a process of its own.
+
+Whatever an expression does there, it can do no harm: it is checked as capture checks it and runs on the locked DuckDB
+connection, in a process without credentials, whose memory, time and files are limited, and which is killed when its time is
+up. Python functions are refused.
+
+    run(request)        starts the process, gives it a request, returns its answer; both are JSON
+    python -m millstream.trialbox    the process: request on stdin, answer on stdout
+"""
+
+import base64
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SECONDS = 30.0
+"""What a request may take, from the start of the process to its end."""
+
+CPU_SECONDS = 10
+MEMORY = 4 * 2**30
+"""Bytes of addresses, of which DuckDB and Arrow reserve far more than they use; what a calculation may use is CALCULATION."""
+
+CALCULATION = "256MB"
+FILES = 16 * 2**20
+"""Bytes of the largest file that the process may write."""
+
+ROWS = 20
+"""Rows that are shown; more are computed, to say how many would be rejected."""
+
+FURTHER = 1_000
+
+_LIMITS = [
+    (resource.RLIMIT_AS, MEMORY),
+    (resource.RLIMIT_CPU, CPU_SECONDS),
+    (resource.RLIMIT_FSIZE, FILES),
+    (resource.RLIMIT_NOFILE, 64),
+    (resource.RLIMIT_CORE, 0),
+]
+
+
+def run(request: bytes) -> bytes:
+    """Return the answer to a request: a result, or `{"error": …}` with what a person can do about it."""
+    code = str(Path(__file__).parents[1])
+    with tempfile.TemporaryDirectory(prefix="millstream-try-") as folder:
+        environment = {"PATH": os.defpath, "PYTHONPATH": code, "TMPDIR": folder, "LANG": "C.UTF-8"}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "millstream.trialbox"],
+                input=request,
+                capture_output=True,
+                timeout=SECONDS,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return _error(f"it took longer than {SECONDS:.0f} s: try something that computes less in a row")
+    if done.returncode or not done.stdout:
+        return _error("it took more memory or time than a try may")
+    return done.stdout
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what becomes of a file's first rows.
+
+    `name`: the file's; `content`: its first bytes in base64; `whole`: whether these are all; `calculation`: TOML as in
+    millstream.toml, or None to have one written from the columns. Raises MillstreamErrors.
+    """
+    from pipeline.dialect import DialectOverrides
+    from pipeline.errors import InputError
+    from processor.calculate import Calculator
+    from producer.content import merged
+    from producer.prepare import prepare
+    from producer.reader import read
+    from producer.spool import spool
+
+    data = _text(str(request["name"]), base64.b64decode(request["content"]), bool(request["whole"]))
+    toml = request.get("calculation") or None
+    calculation = None if toml is None else _calculation(toml)
+    told = merged(calculation.dialect, DialectOverrides()) if calculation else DialectOverrides()
+    with spool([data], str(request["name"]), tempfile.gettempdir(), encoding=told.encoding) as file:
+        if calculation is None:
+            toml = _suggest(str(request["name"]), file, told)
+            calculation = _calculation(toml)
+        prepared = prepare(calculation, file, told)
+        bound = prepared.bound
+        block = next(read(file.path, prepared.dialect, prepared.columns, block=FURTHER), None)
+        if block is None:
+            raise InputError("the file has a header and no rows")
+        calculated = Calculator(bound, memory_limit=CALCULATION, seconds=5.0).run(block.table)
+    names = [name for name, _ in bound.outputs]
+    numbers = block.row_numbers.tolist()
+    cells = dict(zip(numbers, (list(row.values()) for row in block.table.to_pylist()), strict=True))
+    results = {
+        numbers[place]: [row[name] for name in names]
+        for place, row in zip(calculated.good.tolist(), calculated.outputs.to_pylist(), strict=True)
+    }
+    errors = {numbers[reject.index]: reject.error for reject in calculated.rejects}
+    errors |= {malformed.row: f"line {malformed.line}: {malformed.error}" for malformed in block.malformed}
+    shown = sorted({*results, *errors})[:ROWS]
+    return {
+        "calculation": toml,
+        "dialect": prepared.dialect.describe(),
+        "columns": list(prepared.columns),
+        "outputs": [{"name": name, "type": kind.sql} for name, kind in bound.outputs],
+        "rows": [
+            {"row": row, "cells": cells.get(row, []), "results": results.get(row), "error": errors.get(row)}
+            for row in shown
+        ],
+        "computed": block.rows,
+        "rejected": len(errors),
+    }
+
+
+def _text(name: str, data: bytes, whole: bool) -> bytes:
+    """Return the content unpacked, without a last line that is cut off."""
+    import pyarrow as pa
+
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(name).suffix)
+    if compression is not None:
+        stream, data = pa.input_stream(pa.py_buffer(data), compression=compression), b""
+        try:
+            while len(data) < 2**20 and (piece := stream.read(512)):
+                data += piece
+            whole = whole and len(data) < 2**20
+        except OSError:
+            whole = False
+    return data if whole else data[: data.rfind(b"\n") + 1] or data
+
+
+def _calculation(toml: str) -> Any:
+    from pydantic import ValidationError
+
+    from pipeline.calculations import Calculation
+    from pipeline.errors import CalculationError
+
+    try:
+        found = tomllib.loads(toml).get("calculations", {})
+        [(label, fields)] = found.items()
+        return _without_python(Calculation.model_validate({"label": label} | fields))
+    except tomllib.TOMLDecodeError as error:
+        raise CalculationError(f"not valid TOML: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise CalculationError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from None
+    except (TypeError, ValueError, AttributeError):
+        raise CalculationError("write one calculation, as [calculations.NAME]") from None
+
+
+def _without_python(calculation: Any) -> Any:
+    from pipeline.errors import CalculationError
+
+    if calculation.python is not None:
+        raise CalculationError("python: functions are not run here; try them with  millstream try FILE")
+    return calculation
+
+
+def _suggest(name: str, file: Any, told: Any) -> str:
+    import pyarrow as pa
+
+    from millstream.init import SAMPLE, declaration, guess_types
+    from producer.reader import read
+    from producer.sniff import sniff
+
+    dialect, columns = sniff(file.path, told, encoding=file.encoding)
+    block = next(read(file.path, dialect, columns, block=SAMPLE), None)
+    empty = pa.table({column: pa.array([], pa.string()) for column in columns})
+    return declaration("mine", name, guess_types(block.table if block is not None else empty))
+
+
+def _error(text: str) -> bytes:
+    return json.dumps({"error": text}).encode()
+
+
+def main() -> None:
+    """Answer one request."""
+    for kind, limit in _LIMITS:
+        resource.setrlimit(kind, (limit, limit))
+    from pipeline.errors import MillstreamError
+
+    try:
+        found = json.dumps(answer(json.load(sys.stdin)), ensure_ascii=False).encode()
+    except MillstreamError as error:
+        found = _error(str(error))
+    sys.stdout.buffer.write(found)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
