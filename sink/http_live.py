@@ -89,11 +89,10 @@ class Live:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
 
-    async def watch(self) -> None:
+    def watch(self) -> None:
         """Have snapshots made from now on; to be followed by `leave`."""
         self.watchers += 1
         if self._task is None or self._task.done():
-            await self._make()
             self._task = asyncio.create_task(self._run())
 
     def leave(self) -> None:
@@ -113,8 +112,8 @@ class Live:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY)
             await self._make()
+            await asyncio.sleep(EVERY)
 
     async def _make(self) -> None:
         if self.made % FILES_EVERY == 0:
@@ -169,11 +168,11 @@ async def events(
 
     async def stream() -> AsyncIterator[bytes]:
         sent, said = last_event_id, time.monotonic()
-        await live.watch()
+        live.watch()
         try:
             yield b"retry: %d\n\n" % RETRY
             while not reader.stopping():
-                if live.id != sent:
+                if live.id and live.id != sent:
                     sent, said = live.id, time.monotonic()
                     yield b"id: %s\ndata: %s\n\n" % (sent.encode(), live.data)
                 elif time.monotonic() - said >= HEARTBEAT:

@@ -1,0 +1,308 @@
+"""The pages and `/events`, without a browser."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.jobs import Receipt
+from pipeline.picture import Picture
+from pipeline.progress import JobEvent, job_key
+from pipeline.store import Head, MemoryStore
+from sink import http_live
+from sink.http_app import make_app
+from sink.http_live import Live
+from sink.http_preview import reasons
+from tests.files import Files
+from tests.http_client import Client, reader, settings
+from tests.jobs import make_job
+
+CONTENT = b'order_id,quantity,price\n007,3,9.99\n008,x,1\n009,"2\n",5\n'
+OUTPUT = b"order_id,total\n007,29.97\n009,10.00\n"
+REJECTS = b"order_id,quantity,price,_row,_error\n008,x,1,1,quantity: 'x' is not BIGINT\n"
+
+
+@pytest.fixture
+def files() -> Files:
+    return Files()
+
+
+@pytest.fixture
+def client(files: Files) -> Iterator[Client]:
+    with reader(files) as found:
+        yield found
+
+
+def done(files: Files, key: str = "orders.csv") -> Receipt:
+    files.upload(key, CONTENT)
+    job = files.take_on(key)
+    files.capture(job, 3)
+    return files.publish(job, OUTPUT, REJECTS)
+
+
+@pytest.mark.parametrize("key", ["orders.csv", "orders.csv.gz"])
+def test_a_files_page_shows_its_first_rows_with_what_became_of_them(
+    files: Files, client: Client, key: str
+) -> None:
+    done(files, key)
+    page = client.get("/files/orders.csv").text
+    for wanted in (
+        "29.97",
+        "10.00",
+        "quantity: &#39;x&#39; is not BIGINT",
+        "3</b> rows in",
+        "2</b> results",
+        "1</b> rejected",
+    ):
+        assert wanted in page
+    assert page.index("007") < page.index("29.97") < page.index("008") < page.index("10.00")
+    assert 'href="/results/orders.csv"' in page
+    assert "quantity * price" in page
+
+
+def test_rejects_are_grouped_by_what_does_not_differ_from_row_to_row() -> None:
+    found = reasons(
+        {1: "price: 'a' is not DOUBLE", 5: "price: 'b' is not DOUBLE", 7: "expected 3 fields, found 2"}
+    )
+    assert [(reason.text, reason.count, reason.row) for reason in found] == [
+        ("price: '…' is not DOUBLE", 2, 1),
+        ("expected 3 fields, found 2", 1, 7),
+    ]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>.csv", 'a"onload="x.csv', "ü/ä ö.csv"])
+def test_whatever_a_name_holds_is_text(files: Files, client: Client, name: str) -> None:
+    files.published(name)
+    for page in (client.get("/").text, client.get("/files/" + name).text):
+        assert "<script>alert" not in page
+        assert 'onload="x' not in page.replace("&#34;onload=&#34;x", "")
+    assert client.get("/files/" + name).status_code == 200
+
+
+def test_a_cell_is_text_too(files: Files, client: Client) -> None:
+    files.upload(content=b"order_id,quantity,price\n<img src=x onerror=alert(1)>,1,1\n")
+    files.capture(files.take_on(), 1)
+    assert "<img" not in client.get("/files/orders.csv").text
+
+
+def test_the_list_is_searched_sorted_and_paged(files: Files, client: Client) -> None:
+    for number in range(60):
+        files.published(f"day-{number:02}.csv")
+    files.published("Other.csv")
+    first = client.get("/?sort=name").text
+    assert "day-48.csv" in first
+    assert "day-49.csv" not in first
+    assert "page 1 of 2" in first
+    assert "day-59.csv" in client.get("/?sort=name&page=2").text
+    found = client.get("/?q=OTHER").text
+    assert "Other.csv" in found
+    assert "day-00.csv" not in found
+    assert "No name has" in client.get("/?q=nothing").text
+
+
+def test_empty_failed_and_unknown_say_what_to_do(files: Files, client: Client) -> None:
+    assert "millstream push" in client.get("/").text
+    assert client.get("/files/nothing.csv").status_code == 404
+    assert "There is no file called nothing.csv" in client.get("/files/nothing.csv").text
+    etag = files.upload("odd.csv")
+    files.refuse("odd.csv", etag)
+    page = client.get("/files/odd.csv").text
+    assert "no calculation matches" in page
+    assert "tried again by itself" in page
+
+
+def test_s3_failing_is_a_page_that_says_so(files: Files) -> None:
+    from pipeline.errors import Unreachable
+
+    class Away(MemoryStore):
+        def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
+            raise Unreachable("S3 at http://x does not answer")
+
+    with reader(Files(files.uploads, Away())) as client:
+        answer = client.get("/")
+    assert answer.status_code == 503
+    assert "S3 at http://x does not answer" in answer.text
+
+
+@pytest.mark.parametrize("route", ["/", "/files/orders.csv", "/try", "/docs"])
+def test_every_page_forbids_scripts_and_styles_that_are_not_ours(
+    files: Files, client: Client, route: str
+) -> None:
+    done(files)
+    answer = client.get(route)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert " style=" not in answer.text
+    assert "<style" not in answer.text
+    assert " onclick=" not in answer.text
+
+
+def test_static_parts_are_kept_by_browsers_and_nothing_else_is_given(client: Client) -> None:
+    page = client.get("/").text
+    address = page.split('<script src="')[1].split('"')[0]
+    answer = client.get(address)
+    assert "immutable" in answer.headers["cache-control"]
+    assert client.get(address, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    for wrong in ("/static/nothing.js", "/static/..%2Fhttp_app.py", "/static/%2e%2e/http_app.py"):
+        assert client.get(wrong).status_code == 404
+
+
+def test_try_hands_the_request_on_and_says_what_went_wrong(files: Files) -> None:
+    def trial(request: bytes) -> bytes:
+        wanted = json.loads(request)
+        if wanted["calculation"] == "bad":
+            return b'{"error":"outputs.total: syntax error"}'
+        return json.dumps(
+            {
+                "calculation": "c",
+                "dialect": "d",
+                "columns": ["a"],
+                "outputs": [],
+                "rows": [],
+                "computed": 1,
+                "rejected": 0,
+            }
+        ).encode()
+
+    body = {"name": "a.csv", "content": base64.b64encode(b"a\n1\n").decode()}
+    with reader(files, settings(token="secret")) as client:
+        client.app.state.trial = trial
+        assert client.request("POST", "/try", json=body).status_code == 401
+        right = {"Authorization": "Bearer secret"}
+        assert client.request("POST", "/try", json=body, headers=right).json()["computed"] == 1
+        answer = client.request("POST", "/try", json=body | {"calculation": "bad"}, headers=right)
+        assert (answer.status_code, answer.json()["detail"]) == (422, "outputs.total: syntax error")
+        assert (
+            client.request("POST", "/try", json=body | {"content": "x" * 200_000}, headers=right).status_code
+            == 422
+        )
+        client.app.state.trial = None
+        assert client.request("POST", "/try", json=body, headers=right).status_code == 404
+
+
+def told(picture: Picture, rows: int) -> None:
+    job = make_job()
+    event = JobEvent(at=picture._clock(), name=job.name, generation=1, rows=rows, share=0.5)
+    picture.apply(job_key(job.file_id, "capture"), event.dump())
+
+
+async def _events(app: object, until: int, headers: dict[bytes, bytes] | None = None) -> list[bytes]:
+    """Watch `/events` until so many pieces have come."""
+    pieces: list[bytes] = []
+    enough, gone = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, object]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        if body := message.get("body"):
+            assert isinstance(body, bytes)
+            pieces.append(body)
+            if len(pieces) >= until:
+                enough.set()
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/events",
+        "raw_path": b"/events",
+        "query_string": b"",
+        "headers": list((headers or {}).items()),
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("reader", 80),
+        "client": ("here", 1),
+        "root_path": "",
+    }
+    assert callable(app)
+    task = asyncio.create_task(app(scope, receive, send))
+    waiter = asyncio.create_task(enough.wait())
+    await asyncio.wait([task, waiter], timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    gone.set()
+    await asyncio.wait([task], timeout=20)
+    return pieces
+
+
+def test_two_hundred_watchers_share_one_snapshot_a_second(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it costs is counted: snapshots made, whoever many watch."""
+    monkeypatch.setattr(http_live, "EVERY", 0.05)
+    picture = Picture()
+    app = make_app(settings(), files.uploads, files.results, picture=picture)
+
+    async def watch() -> list[list[bytes]]:
+        told(picture, 10)
+        watching = [asyncio.create_task(_events(app, 3)) for _ in range(200)]
+        live: Live = app.state.live
+        while live.watchers < 200:
+            await asyncio.sleep(0.01)
+        before = live.made
+        told(picture, 20)
+        found = await asyncio.gather(*watching)
+        assert live.made - before < 100
+        assert live.watchers == 0
+        return found
+
+    found = asyncio.run(watch())
+    assert all(pieces[0] == b"retry: 2000\n\n" for pieces in found)
+    assert all(b'"rows_captured":20' in pieces[-1] for pieces in found)
+    assert len({pieces[-1] for pieces in found}) == 1
+
+
+def test_who_comes_back_with_the_last_event_is_not_sent_it_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_live, "HEARTBEAT", 0.1)
+    picture = Picture()
+    told(picture, 10)
+    app = make_app(settings(), files.uploads, files.results, picture=picture)
+
+    async def watch() -> None:
+        first = await _events(app, 2)
+        number = first[1].split(b"\n")[0].removeprefix(b"id: ")
+        again = await _events(app, 2, {b"last-event-id": number})
+        assert again[1] == b": still here\n\n"
+        later = await _events(app, 2, {b"last-event-id": b"of-another-reader"})
+        assert later[1] == first[1]
+
+    asyncio.run(watch())
+
+
+def test_events_end_when_the_server_is_asked_to(files: Files) -> None:
+    app = make_app(settings(), files.uploads, files.results)
+
+    async def watch() -> None:
+        watching = asyncio.create_task(_events(app, 1_000))
+        while app.state.live.watchers == 0:
+            await asyncio.sleep(0.01)
+        app.state.reader.stopping = lambda: True
+        await asyncio.wait_for(watching, 5)
+
+    asyncio.run(watch())
+    assert app.state.live.watchers == 0
+
+
+def test_a_running_job_has_what_the_stages_tell(files: Files) -> None:
+    files.upload()
+    job = files.take_on()
+    files.capture(job, 1000)
+    picture = Picture()
+    for second, rows in ((-2.0, 100), (0.0, 300)):
+        event = JobEvent(at=picture._clock() + second, name=job.name, generation=1, rows=rows, rejected=2)
+        picture.apply(job_key(job.file_id, "store", 1), event.dump())
+    with reader(files) as client:
+        client.app.state.reader.picture = picture
+        found = client.get("/jobs/orders.csv").json()
+    assert (found["rows_total"], found["rows_computed"], found["rows_stored"], found["rows_rejected"]) == (
+        1000,
+        300,
+        300,
+        2,
+    )
+    assert found["rows_per_second"]["store"] == pytest.approx(100, abs=1)
