@@ -25,6 +25,7 @@ id = "order_id"
 columns = { quantity = "BIGINT", price = "DECIMAL(18,2)" }
 outputs = { total = "quantity * price" }
 """
+expect.set_options(timeout=SLOW)
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 
 
