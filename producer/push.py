@@ -35,6 +35,7 @@ from pipeline.settings import Settings
 from pipeline.states import counted
 from producer.capture import Capture
 from producer.content import Content, merged, source_of, telling
+from producer.ending import replaced_by_refused
 from producer.heartbeat import ended
 from producer.local import chunks, require
 from producer.patience import Patience
@@ -170,15 +171,20 @@ def _push(
             upload = take_on(stage, file.key, contents, again=again, ready=ready)
         except (InputError, CalculationError) as error:
             refuse(stage.results, file.key, head.etag, error, configuration_digest(stage.settings))
+            replaced_by_refused(stage.results, head, error)
             raise
         forgive(stage.results, file.key)
         if upload.end is not None:
             _known(upload, upload.end, progress)
             return None
         try:
-            _capture(stage, upload, publisher, progress)
+            captured = _capture(stage, upload, publisher, progress)
         except PreconditionFailed:
             continue  # another content lies there by now: look again
+        if captured is not None and captured.sha256 != digest.hexdigest():
+            raise JobEnded(
+                f"{file.path}: another upload called {file.name} took its place before its rows were captured"
+            )
         return upload.job
 
 
@@ -191,7 +197,8 @@ def _known(upload: Upload, end: End, progress: Progress) -> None:
     )
 
 
-def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progress) -> None:
+def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progress) -> Captured | None:
+    """Capture a job, or wait for who does; return its account, None where it is published already."""
     job = upload.job
     work = Capture(stage, job, upload.file, fresh=upload.new)
     waiting = False
@@ -201,7 +208,8 @@ def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progr
                 progress.say(f"{job.name}: another process captures it; waiting for that")
                 waiting = True
             claim = work.observer.claim
-            progress.captured(job.name, claim.rows if claim is not None else 0, None)
+            rows, share = (claim.rows, claim.share) if claim is not None else (0, None)
+            progress.captured(job.name, rows, share)
             time.sleep(POLL)
     except KeyboardInterrupt as stop:
         stop.add_note(
@@ -216,10 +224,11 @@ def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progr
     if isinstance(outcome, End):
         if outcome.state != "published":
             raise JobEnded(ended(job, outcome))
-    elif isinstance(outcome, Captured):
-        bad = f", {outcome.malformed:,} of them malformed" if outcome.malformed else ""
-        already = "" if upload.new else " (already running)"
-        progress.say(f"{job.name}: {counted(outcome.rows, 'row')} captured{bad}{already}")
+        return None
+    bad = f", {outcome.malformed:,} of them malformed" if outcome.malformed else ""
+    already = "" if upload.new else " (already running)"
+    progress.say(f"{job.name}: {counted(outcome.rows, 'row')} captured{bad}{already}")
+    return outcome
 
 
 def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.chain import CONFIGURATION, Message, consume, environment, running
+from pipeline import missing
+from pipeline.s3 import S3Store
+from tests.integration.chain import CONFIGURATION, Message, consume, environment, millstream, running
 from tests.integration.test_capture import captured_of, claim_of, csv, dealt, get, job_of, split, wait_for
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
@@ -101,3 +104,18 @@ def test_an_upload_that_is_deleted_in_mid_capture_fails_its_job_and_one_that_is_
         wait_for(lambda: captured_of(s3, job_of(s3, "changed.csv")["file_id"])["rows"] == 10)
         assert job_of(s3, "changed.csv")["generation"] == 2
         assert end_of(s3, old)["state"] == "superseded"
+
+
+def test_blocks_that_are_asked_for_are_captured_again_and_the_end_of_that_round_is_sent(
+    folder: Path, env: dict[str, str], s3: S3, rows_topic: Callable[[], list[Message]]
+) -> None:
+    (folder / "orders.csv").write_bytes(csv(50_000))
+    with running(["-m", "millstream", "watch"], folder, env):
+        assert millstream("push", "orders.csv", folder=folder, env=env).returncode == 0
+        file_id = job_of(s3, "orders.csv")["file_id"]
+        partition = zlib.crc32(file_id.encode()) % 4
+        missing.request(S3Store(s3.client(), s3.results), file_id, partition, 1, [4])
+        round = b'{"rows":%d,"round":1}' % len(dealt(file_id, 50_000)[partition])
+        wait_for(lambda: (partition, f"{file_id}:end", round) in rows_topic(), 60)
+    times = Counter(key for _, key, _ in rows_topic())
+    assert all(times[f"{file_id}:{row}"] == 1 + (row // 8192 == 4) for row in range(50_000))
