@@ -60,11 +60,14 @@ def of(benchmark: str, broker: str) -> list[Floor]:
             crowd = _median("crowd", "reader_mb")
             floors.append(Floor("1,000 clients, the reader's MB", crowd, 300, at_most=True, digits=0))
         case "memory":
-            for name in ("push", "processor"):
-                floors.append(
-                    Floor(f"{name}, times with ten times the rows", _growth(name), 1.2, at_most=True)
-                )
-                floors.append(Floor(f"{name}, MB", _largest(name), 400, at_most=True, digits=0))
+            floors += [
+                Floor(f"{name}, times with ten times the rows", _growth(name), 1.2, at_most=True)
+                for name in ("push", "processor")
+            ]
+            floors += [
+                Floor(f"{name}, MB", _largest(name), 400, at_most=True, digits=0)
+                for name in ("push", "processor", "sink")
+            ]
     return floors
 
 
@@ -77,8 +80,9 @@ def _median(participant: str, figure: str) -> Figure:
 
 
 def _peaks(summary: Json, process: str) -> list[float]:
-    """Return the peaks by number of rows, fewest first."""
-    entries = sorted(summary.values(), key=lambda entry: entry["rows"]["median"])
+    """Return the peaks of the runs with this process by number of rows, fewest first."""
+    entries = [entry for entry in summary.values() if f"{process}_mb" in entry]
+    entries.sort(key=lambda entry: entry["rows"]["median"])
     return [entry[f"{process}_mb"]["median"] for entry in entries]
 
 

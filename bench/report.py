@@ -19,7 +19,7 @@ WHAT = {
     "chain": "CSV on disk to CSV on S3 with its receipt: producer, processor and sink at once, in three processes.",
     "latency": "A file of 1,000 rows, from `push` to the answer 200 with its CSV; 50 files, one after the other.",
     "small": "Files of 100 rows, from disk to published, against one file with all of their rows.",
-    "memory": "Peak of producer and processor, with a file of N and of ten times N rows.",
+    "memory": "Peak of each stage, with a file of N and of ten times N rows; of the sink also with 200 files at once.",
     "scaling": "The processor with 1, 2 and 4 workers; broker and workers share the cores.",
 }
 

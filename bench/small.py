@@ -35,7 +35,7 @@ def participants(context: Context) -> Iterator[dict[str, Participant]]:
 
 def _push(context: Context) -> Measured:
     with context.services.place() as here:
-        files = _files(here, context.oracle())
+        files = cut(here, context.oracle())
         _start(here)
         before = here.processes.usage()
         here.start("push", "-m", "bench.programs.push", str(files))
@@ -48,7 +48,7 @@ def _push(context: Context) -> Measured:
 
 def _watch(context: Context) -> Measured:
     with context.services.place() as here:
-        _upload(here, _files(here, context.oracle()))
+        _upload(here, cut(here, context.oracle()))
         _start(here)
         before = here.processes.usage()
         here.start("watch", "-m", "producer", "watch")
@@ -66,13 +66,13 @@ def _start(here: Place) -> None:
         here.processes.said(name, "partitions assigned")
 
 
-def _files(here: Place, oracle: Oracle) -> Path:
-    """Cut the file into small ones, each with the header."""
+def cut(here: Place, oracle: Oracle, rows: int = ROWS) -> Path:
+    """Cut the file into small ones of so many rows, each with the header."""
     header, *lines = oracle.path.read_bytes().splitlines(keepends=True)
     folder = here.folder / "small"
     folder.mkdir()
-    for number, first in enumerate(range(0, len(lines), ROWS)):
-        (folder / f"orders-{number:05}.csv").write_bytes(header + b"".join(lines[first : first + ROWS]))
+    for number, first in enumerate(range(0, len(lines), rows)):
+        (folder / f"orders-{number:05}.csv").write_bytes(header + b"".join(lines[first : first + rows]))
     return folder
 
 
@@ -95,13 +95,14 @@ def _published(context: Context, here: Place) -> float:
 
 
 def _measured(context: Context, here: Place, seconds: float, used: dict[str, Usage]) -> Measured:
-    _check(here, context.oracle())
+    compare(here, context.oracle())
     files = -(-context.rows // ROWS)
     figures = {"rows_per_s": context.rows / seconds, "files_per_s": files / seconds, "seconds": seconds}
     return Measured(figures, used, {"checked": True, "files": files})
 
 
-def _check(here: Place, oracle: Oracle) -> None:
+def compare(here: Place, oracle: Oracle, rows: int = ROWS) -> None:
+    """Compare every published CSV with its piece of the oracle's."""
     header, *lines = oracle.csv.splitlines(keepends=True)
     client = here.s3.client()
 
@@ -111,13 +112,13 @@ def _check(here: Place, oracle: Oracle) -> None:
 
     def one(number: int) -> None:
         name = f"orders-{number:05}.csv"
-        wanted = header + b"".join(lines[number * ROWS : (number + 1) * ROWS])
+        wanted = header + b"".join(lines[number * rows : (number + 1) * rows])
         receipt = Receipt.load(get(f"_millstream/receipts/{name}.json"))
         if receipt.output is None or not receipt.balances or get(receipt.output.key) != wanted:
             raise Broken(f"the CSV of {name} is unlike the oracle's")
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(one, range(-(-len(lines) // ROWS))))
+        list(pool.map(one, range(-(-len(lines) // rows))))
 
 
 def _timeout(context: Context) -> float:

@@ -173,7 +173,10 @@ class End(Record):
 
 
 class Receipt(Record):
-    """The account of a finished job. rows = results + rejected; the reader serves what `output` names."""
+    """The account of a finished job. rows = results + rejected; the reader serves what `output` names.
+
+    `duplicates` counts rows that came again; `rounds` how often rows that the broker had lost were captured again.
+    """
 
     state: Literal["published", "deleted"] = "published"
     name: str
@@ -183,6 +186,7 @@ class Receipt(Record):
     results: int = 0
     rejected: int = 0
     duplicates: int = 0
+    rounds: int = 0
     source: Source | None = None
     input_sha256: str | None = None
     calculation: str | None = None

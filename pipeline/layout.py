@@ -70,6 +70,16 @@ def assembly(file_id: str) -> str:
     return f"{JOBS}{file_id}/assembly.json"
 
 
+def parts(file_id: str) -> str:
+    """The pieces of its shares that the sink has put on S3."""
+    return f"{PARTS}{file_id}/"
+
+
+def part(file_id: str, partition: int, first_row: int, digest: str) -> str:
+    """A piece of a share, named by its content: writing it again changes nothing."""
+    return f"{parts(file_id)}{partition}-{first_row}-{digest}.parquet"
+
+
 def output(file_id: str, nonce: str) -> str:
     """The computed CSV, under a name of its own until it is published."""
     return f"{JOBS}{file_id}/out-{nonce}.csv"

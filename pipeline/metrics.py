@@ -13,6 +13,8 @@ Labels have few values: `stage` is capture, process, store or serve; `route` is 
 | `millstream_duplicates_total` | counter, stage | rows of published files that came again and changed nothing |
 | `millstream_captured_rows_total` | counter | rows of files, each counted once: when the last of a file's is acknowledged |
 | `millstream_published_rows_total` | counter, fate | rows of published files, each counted once: result or rejected |
+| `millstream_spilled_bytes_total` | counter | bytes of parts that sinks have put on S3 |
+| `millstream_repairs_total` | counter | rounds of repair that were asked for: one per share and round |
 | `millstream_files_total` | counter, stage and outcome | files that ended, as in `end.json`; refused; captured |
 | `millstream_file_seconds` | histogram | from taking a file on to its publication |
 | `millstream_consumer_lag_messages` | gauge, stage and partition | messages not done yet, of those known of |
@@ -87,6 +89,8 @@ CAPTURED_ROWS = Counter(
 PUBLISHED_ROWS = Counter(
     "millstream_published_rows_total", "Rows of published files, each once.", ["fate"], registry=REGISTRY
 )
+SPILLED = Counter("millstream_spilled_bytes_total", "Bytes of parts put on S3.", registry=REGISTRY)
+REPAIRS = Counter("millstream_repairs_total", "Rounds of repair asked for.", registry=REGISTRY)
 FILES = Counter("millstream_files_total", "Files that ended.", ["stage", "outcome"], registry=REGISTRY)
 FILE_SECONDS = Histogram(
     "millstream_file_seconds", "From taking a file on to its publication.", buckets=_SLOW, registry=REGISTRY

@@ -34,7 +34,7 @@ from pipeline.errors import (
 )
 from pipeline.s3_meter import measure
 from pipeline.settings import S3Settings
-from pipeline.store import PART_SIZE, Body, Head
+from pipeline.store import PART_SIZE, Body, Head, Unfinished
 
 _COPY_PART = 512 * 1024 * 1024
 """Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
@@ -244,6 +244,24 @@ class S3Store:
             for page in pages:
                 for item in page.get("Contents", ()):
                     yield Head(item["Key"], item["ETag"].strip('"'), item["Size"], item["LastModified"])
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """See ObjectStore."""
+        with self._errors(self.bucket):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
+                for item in page.get("Uploads", ()):
+                    yield Unfinished(item["Key"], item["UploadId"])
+
+    def abort(self, upload: Unfinished) -> None:
+        """See ObjectStore."""
+        with suppress(NotFound), self._errors(upload.key):
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload.key, UploadId=upload.number
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+                    raise
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

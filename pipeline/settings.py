@@ -30,6 +30,7 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 from pipeline import crash
 from pipeline.calculations import Calculation
 from pipeline.errors import SettingsError
+from pipeline.limits import size_in_bytes
 
 CONFIG_FILE = "millstream.toml"
 DATA_DIR = ".millstream"
@@ -129,6 +130,19 @@ class Settings(BaseSettings):
         le=65535,
     )
     memory: str = Field("1GB", description="memory that one calculation may use", pattern=r"^\d+ ?[KMG]i?B$")
+    sink_memory: str = Field(
+        "64MB",
+        description="rows that a sink holds before it puts some of them on S3 as parts",
+        pattern=r"^\d+ ?[KMG]i?B$",
+    )
+    sink_age: float = Field(
+        60.0, description="seconds after which rows of an unfinished file are put on S3 as parts", gt=0
+    )
+    repair_after: float = Field(
+        30.0,
+        description="seconds without a new row of a share that has ended until missing rows are captured again",
+        gt=0,
+    )
     s3: S3Settings = Field(default_factory=S3Settings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log_format: Literal["auto", "text", "json"] = Field(
@@ -166,6 +180,11 @@ class Settings(BaseSettings):
     def topics(self) -> tuple[str, str]:
         """Both topics."""
         return self.rows_topic, self.results_topic
+
+    @property
+    def sink_bytes(self) -> int:
+        """`sink_memory` as a number."""
+        return size_in_bytes(self.sink_memory)
 
     @property
     def rows_topic(self) -> str:

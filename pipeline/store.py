@@ -50,6 +50,14 @@ class Body:
         return iter(lambda: self.read(READ_CHUNK), b"")
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A multipart upload or copy that was begun, and neither completed nor aborted."""
+
+    key: str
+    number: str
+
+
 class ObjectStore(Protocol):
     """One bucket of an S3 server, or something that keeps the same promises.
 
@@ -112,6 +120,14 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
         """Return the objects below a prefix, metadata left out; with a delimiter, only those without it after the prefix."""
+        ...
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Return the multipart uploads and copies under way, or left by somebody who died."""
+        ...
+
+    def abort(self, upload: Unfinished) -> None:
+        """End a multipart upload or copy without an object; one that is over is ended already."""
         ...
 
 
@@ -194,3 +210,10 @@ class MemoryStore:
         for key in sorted(self._objects):
             if key.startswith(prefix) and not (delimiter and delimiter in key[len(prefix) :]):
                 yield self._objects[key][1]
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """See ObjectStore: here, uploads are over at once."""
+        return iter(())
+
+    def abort(self, upload: Unfinished) -> None:
+        """See ObjectStore."""

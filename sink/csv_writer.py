@@ -14,7 +14,14 @@ from pipeline.jobs import Job
 from pipeline.types import ColumnType
 
 CHUNK = 131_072
-"""Rows of one COPY: enough to make DuckDB's 3 ms per query small, few enough to keep memory small."""
+"""Rows of one COPY: enough to make DuckDB's 3 ms per query small."""
+
+CHUNK_BYTES = 8 * 1024 * 1024
+"""Bytes of its table, at which it is made shorter: rows may be long, and memory is to stay small."""
+
+REJECTS = 8_192
+REJECT_BYTES = 4 * 1024 * 1024
+"""Rejects of one COPY, at most, in rows and in bytes: they are taken apart in Python, cell by cell."""
 
 PIECE = 1024 * 1024
 """Bytes that are read back at once."""
@@ -35,19 +42,23 @@ def results_csv(job: Job, tables: Iterable[pa.Table], connection: Connection) ->
     yield from _copy(itertools.chain([empty], _chunks(tables)), select, connection)
 
 
-def rejects_csv(job: Job, rejects: dict[int, bytes], connection: Connection) -> Iterator[bytes]:
-    """Yield the rejects as CSV: the input's columns, then `_row` (0-based) and `_error`."""
+def rejects_csv(job: Job, rejects: Iterable[tuple[int, bytes]], connection: Connection) -> Iterator[bytes]:
+    """Yield the rejects, which come in order, as CSV: the input's columns, then `_row` (0-based) and `_error`."""
     names = [*job.columns, "_row", "_error"]
     aliases = [f"c{number}" for number in range(len(names))]
     select = ", ".join(f"{alias} AS {quote(name)}" for alias, name in zip(aliases, names, strict=True))
 
     def tables() -> Iterator[pa.Table]:
-        rows = sorted(rejects)
         yield _table([], aliases)
-        for start in range(0, len(rows), CHUNK):
-            yield _table(
-                [_reject_cells(job, row, rejects[row]) for row in rows[start : start + CHUNK]], aliases
-            )
+        cells: list[list[str | None]] = []
+        size = 0
+        for row, value in rejects:
+            cells.append(_reject_cells(job, row, value))
+            size += len(value)
+            if len(cells) == REJECTS or size > REJECT_BYTES:
+                yield _table(cells, aliases)
+                cells, size = [], 0
+        yield _table(cells, aliases)
 
     yield from _copy(tables(), select, connection)
 
@@ -72,15 +83,16 @@ def _table(rows: list[list[str | None]], names: list[str]) -> pa.Table:
 
 
 def _chunks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Regroup tables to about CHUNK rows each."""
+    """Regroup tables to about CHUNK rows or CHUNK_BYTES each."""
     held: list[pa.Table] = []
-    rows = 0
+    rows = size = 0
     for table in tables:
         held.append(table)
         rows += table.num_rows
-        if rows >= CHUNK:
+        size += table.nbytes
+        if rows >= CHUNK or size >= CHUNK_BYTES:
             yield pa.concat_tables(held)
-            held, rows = [], 0
+            held, rows, size = [], 0, 0
     if held:
         yield pa.concat_tables(held)
 

@@ -15,6 +15,7 @@ from pipeline.events import Kind
 from pipeline.jobs import Job
 from pipeline.json_batch import decode_objects
 from pipeline.kafka import Batch
+from pipeline.missing import ROUNDS
 from pipeline.types import ColumnType
 from sink.tables import take
 
@@ -39,13 +40,21 @@ class Rejects:
     values: list[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class ShareEnd:
+    """The end of a share: everything before it on its partition has come through; `round` counts repairs."""
+
+    job: Job
+    round: int
+
+
 @dataclass(slots=True)
 class Results:
-    """A batch, read. `ends` are jobs of which a share has ended; `dropped` counts what is no event of an open job."""
+    """A batch, read. `ends` are ends of shares; `dropped` counts what is no event of an open job."""
 
     pieces: list[Piece] = field(default_factory=list)
     rejects: list[Rejects] = field(default_factory=list)
-    ends: list[Job] = field(default_factory=list)
+    ends: list[ShareEnd] = field(default_factory=list)
     dropped: int = 0
 
 
@@ -86,9 +95,11 @@ class Decoder:
                 np.flatnonzero((kinds == Kind.REJECTED) & (keys.jobs == number)),
                 out,
             )
-        for number in dict.fromkeys(keys.jobs[kinds == Kind.END].tolist()):
-            out.ends.append(_there(jobs[number]))
-        kept += int((kinds == Kind.END).sum())
+        for position in np.flatnonzero(kinds == Kind.END):
+            found = _round(batch.values[position])
+            if found is not None:
+                out.ends.append(ShareEnd(_there(jobs[keys.jobs[position]]), found))
+                kept += 1
         out.dropped = len(batch.keys) - kept
         return out
 
@@ -178,6 +189,16 @@ def _is_reject(value: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(read, dict) and isinstance(read.get("error"), str)
+
+
+def _round(value: bytes | None) -> int | None:
+    """Return the round of an end, None where it is none."""
+    try:
+        read = json.loads(value or b"")
+    except ValueError:
+        return None
+    found = read.get("round") if isinstance(read, dict) else None
+    return found if type(found) is int and 0 <= found <= ROUNDS else None
 
 
 def _there(job: Job | None) -> Job:

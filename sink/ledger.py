@@ -1,6 +1,6 @@
 """Which offsets may be committed: up to the oldest row that is not yet on S3.
 
-Per partition, the first offset at which each unfinished job has rows; the position behind everything read otherwise.
+Per partition, the first offset at which each lot that is held has rows; the position behind everything read otherwise.
 """
 
 
@@ -10,7 +10,7 @@ class Ledger:
     def __init__(self) -> None:
         """Nothing read yet."""
         self._next: dict[int, int] = {}
-        self._held: dict[int, dict[str, int]] = {}
+        self._held: dict[int, dict[int, int]] = {}
         self._committed: dict[int, int] = {}
 
     def read(self, partition: int, first: int, last: int) -> None:
@@ -22,15 +22,18 @@ class Ledger:
             self.forget(partition)
         self._next[partition] = last + 1
 
-    def hold(self, partition: int, file_id: str, offset: int) -> None:
-        """Note that a row of the job at `offset` or later is in memory only."""
+    def hold(self, partition: int, lot: int, offset: int) -> bool:
+        """Note that something of the lot at `offset` or later is in memory only; return whether nothing of it was before."""
         held = self._held.setdefault(partition, {})
-        held[file_id] = min(offset, held.get(file_id, offset))
+        is_new = lot not in held
+        held[lot] = min(offset, held.get(lot, offset))
+        return is_new
 
-    def release(self, file_id: str) -> None:
-        """Note that nothing of the job is in memory only any more: it is on S3, or wanted by nobody."""
-        for held in self._held.values():
-            held.pop(file_id, None)
+    def release(self, partition: int, lot: int) -> None:
+        """Note that nothing of the lot is in memory only any more: it is on S3, or wanted by nobody."""
+        held = self._held.get(partition)
+        if held:
+            held.pop(lot, None)
 
     def forget(self, partition: int) -> None:
         """Forget a partition: it is somebody else's, or its topic was made anew."""

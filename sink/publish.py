@@ -22,7 +22,7 @@ from pipeline import layout, records
 from pipeline.duck import Connection
 from pipeline.jobs import NOBODY, End, Job, NameRecord, Receipt, Stored, now
 from pipeline.store import ObjectStore
-from sink.collector import Frozen
+from sink.complete import Complete
 from sink.csv_writer import rejects_csv, results_csv
 from sink.name import set_receipt, settle_name
 
@@ -55,7 +55,7 @@ class Publisher:
         """`results` is the bucket."""
         self._store = results
 
-    def publish(self, done: Frozen, connection: Connection) -> End:
+    def publish(self, done: Complete, connection: Connection) -> End:
         """Write a complete job and end it; return how it ended, which may be otherwise than published.
 
         Raises Transient errors; what was done until then is found and used, or removed, by whoever tries again.
@@ -67,18 +67,18 @@ class Publisher:
         nonce = secrets.token_hex(8)
         output = self._write(layout.output(job.file_id, nonce), results_csv(job, done.in_order(), connection))
         rejects = None
-        if done.rejects:
-            rejects = self._write(
-                layout.rejects(job.file_id, nonce), rejects_csv(job, done.rejects, connection)
-            )
+        if done.rejected:
+            chunks = rejects_csv(job, done.rejects_in_order(), connection)
+            rejects = self._write(layout.rejects(job.file_id, nonce), chunks)
         receipt = Receipt(
             name=job.name,
             generation=job.generation,
             file_id=job.file_id,
             rows=done.captured.rows,
             results=done.results,
-            rejected=len(done.rejects),
+            rejected=done.rejected,
             duplicates=done.duplicates,
+            rounds=done.rounds,
             source=job.source,
             input_sha256=done.captured.sha256,
             calculation=job.calculation.label,
@@ -91,7 +91,7 @@ class Publisher:
         assert receipt.balances, "the collector says it is complete"
         end = End(state="published", nonce=nonce, receipt=receipt, ended=receipt.published)
         decided = records.create(self._store, layout.end(job.file_id), end)
-        self._finish(job, decided)
+        self._finish(job, decided, in_parts=done.in_parts)
         return decided
 
     def end(self, job: Job, state: str, reason: str) -> End:
@@ -136,12 +136,15 @@ class Publisher:
         self._store.upload(key, counted)
         return Stored(key=key, size=counted.size, sha256=counted.sha256)
 
-    def _finish(self, job: Job, end: End) -> None:
-        """Steps 3 to 5."""
+    def _finish(self, job: Job, end: End, *, in_parts: bool = True) -> None:
+        """Steps 3 to 5; without parts, where the job is known to have none."""
         replaced = current = None
         if end.receipt is not None:
             replaced = set_receipt(self._store, end.receipt)
             current = settle_name(self._store, job.name)
+        if in_parts:
+            for head in list(self._store.list(layout.parts(job.file_id))):
+                self._store.delete(head.key)
         self._clear(job, current, replaced)
 
     def _clear(self, job: Job, current: Receipt | None, replaced: Receipt | None) -> None:

@@ -1,39 +1,43 @@
 """The sink's loop: read results, collect them per job, have finished jobs published, commit what is on S3.
 
-One thread polls and keeps all the books; publishing goes on beside it, on threads that get a frozen copy of a job and report
-back over a queue. Read top to bottom, `run` is the order of one turn.
+One thread polls and keeps all the books. Beside it, on threads of their own: `spill.py` puts rows on S3 as parts, `finisher.py`
+publishes jobs, `sweep.py` looks after what others left. Read top to bottom, `run` is the order of one turn.
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import structlog
 
 from pipeline import backoff, crash, duck, layout, metrics, records, traces
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
-from pipeline.jobs import Captured, End, Job
+from pipeline.jobs import Captured, Job
 from pipeline.kafka import Batch
 from pipeline.kafka_progress import outlet
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.stalls import NOBODY_KNOWS, Place, Row, Stalls, keep_looking, row_of
 from pipeline.store import ObjectStore
-from sink.collector import Collection, Frozen
-from sink.decode import Decoder
+from sink.assemble import Assembler
+from sink.collector import Collection, Share
+from sink.decode import Decoder, ShareEnd
+from sink.finisher import STAGE, Finisher
+from sink.inventory import Inventory
 from sink.ledger import Ledger
+from sink.parts import Part, runs_to_rows
 from sink.publish import Publisher
-from sink.sweep import Sweeper
+from sink.repair import Doubt
+from sink.room import HARD, too_much, too_old
+from sink.spill import Spiller
+from sink.sweep import Sweeper, Wanted
 from sink.telling import Telling
 
 log = structlog.get_logger("sink")
-
-STAGE = "store"
 
 POLL = 0.1
 """Seconds that a turn waits for messages."""
@@ -41,14 +45,14 @@ POLL = 0.1
 COMMIT_EVERY = 1.0
 """Seconds between commits."""
 
-PUBLISHERS = 4
-"""Jobs that are published at a time; most of it is waiting for S3."""
+LEAVE = 20.0
+"""Seconds that partitions which are about to be another's may wait until their rows are on S3; then they come again there."""
 
 T = TypeVar("T")
 
 
 class Sink:
-    """One sink instance. All methods but `stop` belong to the thread that runs it."""
+    """One sink instance. All methods but `stop` and `why_not_ready` belong to the thread that runs it."""
 
     def __init__(self, settings: Settings, results: ObjectStore) -> None:
         """`results` is the bucket that holds jobs and results."""
@@ -58,21 +62,20 @@ class Sink:
         self._decoder = Decoder(duck.connect())
         self._ledger = Ledger()
         self._collections: dict[str, Collection] = {}
-        self._publishing: set[str] = set()
-        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._mine: set[int] = set()
+        self._parts: dict[str, list[Part]] = {}
+        self._repaired: set[str] = set()
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(PUBLISHERS, "publish")
-        self._local = threading.local()
-        self._publisher = Publisher(results)
-        self._sweeper = Sweeper(results, self._publisher)
+        inventory, publisher = Inventory(results), Publisher(results)
+        self._spiller = Spiller(results, inventory)
+        self._finisher = Finisher(results, publisher, Assembler(results, publisher, inventory))
+        self._sweeper = Sweeper(results, publisher, inventory)
         self._reader: Reader | None = None
         self._telling = Telling(outlet(settings), self.why_not_ready)
-        self._stuck: dict[str, str] = {}
         self._places: dict[int, Place] = {}
         self._current: Batch | None = None
         self.stalls = Stalls(STAGE, settings.stall_after, self._row_at)
         self._joined = False
-        self._partitions: set[int] = set()
         self._holding: str | None = None
 
     def stop(self) -> None:
@@ -82,9 +85,10 @@ class Sink:
     def why_not_ready(self) -> list[str]:
         """Return what stands in the way of work; for any thread."""
         reasons = [] if self._joined else ["not in the consumer group yet"]
-        reasons += [f"held: {self._holding}"] if self._holding else []
+        reasons += [f"held: {why}" for why in {self._holding, self._spiller.trouble} if why]
         reasons += [str(stall) for stall in self.stalls.found]
-        return reasons + [f"{name} can't be published: {why}" for name, why in list(self._stuck.items())]
+        stuck = list(self._finisher.stuck.items())
+        return reasons + [f"{name} can't be published: {why}" for name, why in stuck]
 
     def _row_at(self, partition: int, offset: int) -> Row:
         """Return which row is being collected where it is this partition's; for any thread."""
@@ -93,7 +97,7 @@ class Sink:
         return row_of(batch.keys[0], self._book.name) if batch is not None and here else NOBODY_KNOWS
 
     def run(self) -> None:
-        """Work until `stop`. Rows that aren't on S3 by then are not committed, and come again."""
+        """Work until `stop`; what is held then is put on S3, as far as S3 takes it soon."""
         self._reader = reader = Reader(
             self._settings,
             f"{self._settings.topic_prefix}.sink",
@@ -109,19 +113,22 @@ class Sink:
         try:
             while not self._stopping.is_set():
                 self._take_all(reader, reader.read(POLL))
-                self._note_ends()
+                self._note_done()
                 self._note_sweep()
+                self._make_room(reader)
                 if time.monotonic() - committed > COMMIT_EVERY:
                     self._commit(reader)
-                    self._telling.look(reader, sorted(self._partitions), self._collections)
+                    self._telling.look(reader, sorted(self._mine), self._collections)
                     self._measure(reader)
                     committed = time.monotonic()
+            self._empty(self._mine, LEAVE / 4)
         finally:
             self._stopping.set()
             looking.join()
-            self._pool.shutdown(cancel_futures=True)
+            self._spiller.close()
+            self._finisher.close()
             self._sweeper.close()
-            self._note_ends()
+            self._note_done()
             self._commit(reader)
             reader.close()
             self._telling.close()
@@ -150,26 +157,27 @@ class Sink:
         if results is None:
             return
         self._ledger.read(batch.partition, batch.first, batch.last)
-        touched: dict[str, Collection] = {}
         self._telling.read(batch)
+        touched: dict[str, Collection] = {}
         for piece in results.pieces:
             self._telling.reached(piece.job, batch.partition, int(piece.rows.max(initial=-1)))
-            collection = touched[piece.job.file_id] = self._hold(piece.job, batch)
-            collection.add(piece.rows, piece.table)
+            collection = touched[piece.job.file_id] = self._collection(piece.job)
+            self._hold(collection, batch, collection.add(batch.partition, piece.rows, piece.table))
         for rejects in results.rejects:
             self._telling.reached(rejects.job, batch.partition, max(rejects.rows, default=-1))
-            collection = touched[rejects.job.file_id] = self._hold(rejects.job, batch)
-            for row, value in zip(rejects.rows, rejects.values, strict=True):
-                collection.reject(row, value)
-        for job in results.ends:
-            collection = touched[job.file_id] = self._hold(job, batch)
+            collection = touched[rejects.job.file_id] = self._collection(rejects.job)
+            numbers = np.array(rejects.rows, np.int64)
+            self._hold(collection, batch, collection.reject(batch.partition, numbers, rejects.values))
+        for end in results.ends:
+            collection = touched[end.job.file_id] = self._collection(end.job)
             if collection.captured is None:
-                read = partial(records.read, self._store, layout.captured(job.file_id), Captured)
+                read = partial(records.read, self._store, layout.captured(end.job.file_id), Captured)
                 captured = self._patiently(reader, epoch, read)
                 if epoch != reader.epoch:
                     return  # what is held of these partitions was dropped, and comes again
                 if captured is not None:
                     collection.settle(captured)
+            self._note_end(collection, end, batch)
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
         metrics.BYTES.labels(STAGE).inc(sum(map(len, filter(None, batch.values))))
@@ -179,14 +187,32 @@ class Sink:
         seconds = time.perf_counter() - began
         traces.record("collect", whose, seconds, partition=batch.partition, offset=batch.first, rows=rows)
         for collection in touched.values():
-            self._publish_if_complete(collection)
+            self._consider(collection)
 
-    def _hold(self, job: Job, batch: Batch) -> Collection:
-        self._ledger.hold(batch.partition, job.file_id, batch.first)
+    def _collection(self, job: Job) -> Collection:
         collection = self._collections.get(job.file_id)
         if collection is None:
             collection = self._collections[job.file_id] = Collection(job)
+            self._learn(collection)
         return collection
+
+    def _hold(self, collection: Collection, batch: Batch, fresh: int) -> None:
+        """Note when and from which offset rows came that are in memory only."""
+        if fresh:
+            share, now = collection.share(batch.partition), time.monotonic()
+            share.stirred = now
+            if self._ledger.hold(batch.partition, share.lot, batch.first):
+                share.since = now
+
+    def _note_end(self, collection: Collection, end: ShareEnd, batch: Batch) -> None:
+        """Note that a share's end has come; as long as rows lack, whoever follows is to see it too."""
+        share = collection.share(batch.partition)
+        if end.round not in share.rounds:
+            share.rounds.add(end.round)
+            share.stirred = time.monotonic()
+        if collection.captured is not None and not collection.has_all_of(batch.partition):
+            self._ledger.hold(batch.partition, share.end, batch.first)
+            self._sweeper.hurry()
 
     def _patiently(self, reader: Reader, epoch: int, work: Callable[[], T]) -> T | None:
         """Do what may fail with S3, again and again, without leaving the group; None where the assignment has changed.
@@ -213,78 +239,151 @@ class Sink:
             self._holding = None
             return result
 
-    # ---- publishing
+    # ---- leaving memory
 
-    def _publish_if_complete(self, collection: Collection) -> None:
-        file_id = collection.job.file_id
-        if file_id not in self._publishing and collection.is_complete():
-            self._publishing.add(file_id)
-            frozen = collection.freeze()
-            self._pool.submit(self._publish, frozen)
+    def _consider(self, collection: Collection, *, look: bool = False) -> None:
+        """Publish a job that is held whole; of another, put the shares that are whole on S3, and `look` at what lies there."""
+        file_id, captured = collection.job.file_id, collection.captured
+        if captured is None or file_id in self._finisher.busy:
+            return
+        for partition, share in collection.shares.items():
+            if share.rounds and collection.has_all_of(partition):
+                self._ledger.release(partition, share.end)
+        if collection.is_held():
+            repaired = collection.was_repaired or file_id in self._repaired
+            self._finisher.publish(collection.freeze(), repaired=repaired)
+            return
+        scattered = not self._mine.issuperset(captured.shares)
+        if not scattered and all(share.is_held for share in collection.shares.values()):
+            return  # the rest is still to come, and comes here
+        whole = [share for share in collection.shares.values() if collection.has_all_of(share.partition)]
+        for share in whole:
+            if share.size:
+                self._spill(share)
+        ours = self._mine & captured.shares.keys()
+        if look and not any(share.leaving for share in whole) and all(map(collection.has_all_of, ours)):
+            self._finisher.assemble(collection.job, captured, sum(share.duplicates for share in whole))
 
-    def _publish(self, done: Frozen) -> None:
-        """Publish a job, however long S3 takes; runs on a thread of the pool."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = duck.connect()
-        job = done.job
-        tries = 0
-        while True:
-            try:
-                with traces.span(
-                    "publish", job.trace, job=job.file_id, file=job.name, rows=done.captured.rows
-                ):
-                    end = self._publisher.publish(done, self._local.connection)
-            except Transient as error:
-                if backoff.is_worth_saying(tries):
-                    log.warning("not published yet, will be tried again", job=job.file_id, why=str(error))
-                metrics.RETRIES.labels(STAGE, "publish").inc()
-                if self._stopping.wait(backoff.pause(tries)):
-                    return
-                tries += 1
-            except Exception as error:
-                log.exception(
-                    "publishing failed; the job stays as it is until the next start", job=job.file_id
-                )
-                self._stuck[job.name] = f"{type(error).__name__}: {error}"
-                return
-            else:
-                crash.point("sink.published")
-                _report(job, end)
+    def _spill(self, share: Share) -> None:
+        self._spiller.put(share.cut())
+
+    def _make_room(self, reader: Reader) -> None:
+        """Put on S3 what is too much or too old to be held, and take nothing more in until there is room."""
+        limit = self._settings.sink_bytes
+        shares = list(self._shares())
+        size = self._held() + self._spiller.size
+        leaving = too_much(shares, size - self._spiller.size, limit)
+        for share in leaving or too_old(shares, time.monotonic(), self._settings.sink_age):
+            self._spill(share)
+        while size > HARD * limit and not self._stopping.is_set():
+            if not self._spiller.size and not self._finisher.working:
+                break  # nothing would come of waiting
+            reader.pause()
+            reader.idle(POLL)
+            self._note_done()
+            size = self._held() + self._spiller.size
+        reader.resume()
+
+    def _shares(self) -> Iterable[Share]:
+        """Return the shares that may leave memory: all but those of jobs that are being published."""
+        working = self._finisher.working
+        for file_id, collection in self._collections.items():
+            if file_id not in working:
+                yield from collection.shares.values()
+
+    def _held(self) -> int:
+        """Return how many bytes are held, those on their way to S3 left out."""
+        return sum(share.size for one in self._collections.values() for share in one.shares.values())
+
+    def _empty(self, partitions: Iterable[int], patience: float) -> None:
+        """Put all rows of partitions on S3, for so many seconds at most; those of jobs that are being published stay."""
+        wanted = set(partitions)
+        for share in list(self._shares()):
+            if share.partition in wanted and share.size:
+                self._spill(share)
+        deadline = time.monotonic() + patience
+        while self._spiller.size and time.monotonic() < deadline:
+            self._note_spilled(timeout=0.1)
+
+    # ---- taking note of what is done
+
+    def _note_done(self) -> None:
+        """Take note of parts written and of jobs finished."""
+        self._note_spilled()
+        for job, end in self._finisher.done():
+            if end is not None:
                 self._telling.ended(job, end.state)
-                self._ended.put(job.file_id)
-                return
+                self._let_go(job.file_id)
 
-    def _note_ends(self) -> None:
-        """Let go of jobs that have ended."""
-        while not self._ended.empty():
-            self._let_go(self._ended.get())
+    def _note_spilled(self, timeout: float = 0.0) -> None:
+        for spilled in self._spiller.done(timeout):
+            self._ledger.release(spilled.partition, spilled.lot)
+            collection = self._collections.get(spilled.file_id)
+            share = collection.shares.get(spilled.partition) if collection else None
+            if collection is None or share is None or spilled.lot not in share.leaving:
+                continue
+            share.leaving.discard(spilled.lot)
+            if spilled.part is None:
+                self._let_go(spilled.file_id)
+            else:
+                share.parts.add(spilled.part.key)
+                self._consider(collection, look=True)
 
     def _let_go(self, file_id: str) -> None:
-        self._ledger.release(file_id)
-        self._collections.pop(file_id, None)
-        self._publishing.discard(file_id)
+        """Forget a job that has ended."""
+        collection = self._collections.pop(file_id, None)
+        for share in collection.shares.values() if collection else ():
+            for lot in (share.lot, share.end, *share.leaving):
+                self._ledger.release(share.partition, lot)
+            self._spiller.give_up(share.leaving)
         self._book.forget(file_id)
 
     def _note_sweep(self) -> None:
-        """Take in what the last look at the open marks found, and have the next one made when it is due."""
+        """Take in what the last look at the open jobs found, and have the next one made when it is due."""
         found = self._sweeper.take()
-        for file_id in found.ended:
-            self._let_go(file_id)
-        for file_id, captured in found.captured.items():
-            collection = self._collections.get(file_id)
-            if collection is not None and collection.captured is None:
-                collection.settle(captured)
-                self._publish_if_complete(collection)
-        waiting = [
-            file_id for file_id, collection in self._collections.items() if collection.captured is None
-        ]
-        self._sweeper.start_if_due(set(self._publishing), set(self._collections), waiting)
+        if found is not None:
+            self._parts, self._repaired = found.parts, found.repaired
+            for file_id in found.ended:
+                self._let_go(file_id)
+            for file_id, collection in list(self._collections.items()):
+                if collection.captured is None and file_id in found.captured:
+                    collection.settle(found.captured[file_id])
+                self._learn(collection)
+                self._consider(collection)
+            for job, captured in found.ready:
+                if job.file_id not in self._finisher.busy:
+                    self._finisher.assemble(job, captured, 0)
+        self._sweeper.start_if_due(self._wanted)
+
+    def _learn(self, collection: Collection) -> None:
+        """Note what others have put on S3 of the shares that are ours now."""
+        for part in self._parts.get(collection.job.file_id, ()):
+            if part.partition in self._mine and part.key not in collection.share(part.partition).parts:
+                collection.share(part.partition).learn(part.key, *runs_to_rows(part))
+
+    def _wanted(self) -> Wanted:
+        collections = self._collections
+        waiting = frozenset(file_id for file_id, one in collections.items() if one.captured is None)
+        doubts = tuple(doubt for one in collections.values() for doubt in self._doubts(one))
+        return Wanted(frozenset(self._finisher.working), frozenset(collections), waiting, doubts)
+
+    def _doubts(self, collection: Collection) -> Iterable[Doubt]:
+        """Return the shares of a job that have ended, lack rows, and have had no new one for a while."""
+        captured, job = collection.captured, collection.job
+        if captured is None or job.file_id in self._finisher.busy:
+            return
+        quiet = time.monotonic() - self._settings.repair_after
+        for partition, share in collection.shares.items():
+            if share.rounds and share.stirred < quiet and not collection.has_all_of(partition):
+                lacking = tuple(collection.lacking(partition))
+                parts = frozenset(share.parts)
+                yield Doubt(job, captured, partition, lacking, frozenset(share.rounds), parts)
 
     def _measure(self, reader: Reader) -> None:
         """Say how much is held, and how far each partition goes by now."""
-        collections = self._collections.values()
-        metrics.HELD_ROWS.labels(STAGE).set(sum(held.results + held.rejected for held in collections))
-        metrics.HELD_BYTES.labels(STAGE).set(sum(held.size for held in collections))
+        shares = [share for one in self._collections.values() for share in one.shares.values()]
+        metrics.HELD_ROWS.labels(STAGE).set(sum(share.held for share in shares))
+        metrics.HELD_BYTES.labels(STAGE).set(self._held() + self._spiller.size)
         for partition, place in self._places.items():
             self._places[partition] = Place(place.done, max(place.end, reader.high(partition)))
 
@@ -306,7 +405,7 @@ class Sink:
 
     def _assigned(self, partitions: Partitions) -> None:
         self._joined = True
-        self._partitions = set(partitions)
+        self._mine.update(partitions)
         metrics.REBALANCES.labels(STAGE, "assigned").inc()
         starts = self._reader.starts if self._reader is not None else {}
         for partition in partitions:
@@ -318,7 +417,8 @@ class Sink:
     def _revoked(self, partitions: Partitions) -> None:
         assert self._reader is not None
         metrics.REBALANCES.labels(STAGE, "revoked").inc()
-        self._note_ends()
+        self._note_done()
+        self._empty(partitions, LEAVE)
         self._commit(self._reader)
         self._drop(partitions)
 
@@ -334,23 +434,16 @@ class Sink:
         self._drop(partitions)
 
     def _drop(self, partitions: Partitions) -> None:
-        self._partitions -= set(partitions)
+        """Let go of all that came over partitions that are another's."""
+        self._mine.difference_update(partitions)
         for partition in partitions:
             self._places.pop(partition, None)
             self._ledger.forget(partition)
             for collection in self._collections.values():
-                collection.drop(partition)
-
-
-def _report(job: Job, end: End) -> None:
-    """Say and count how a job ended."""
-    receipt = end.receipt
-    metrics.FILES.labels(STAGE, end.state).inc()
-    if receipt is None:
-        log.info(f"job {end.state}", job=job.file_id, name=job.name, reason=end.reason)
-        return
-    metrics.PUBLISHED_ROWS.labels("result").inc(receipt.results)
-    metrics.PUBLISHED_ROWS.labels("rejected").inc(receipt.rejected)
-    metrics.FILE_SECONDS.observe((receipt.published - job.created).total_seconds())
-    metrics.DUPLICATES.labels(STAGE).inc(receipt.duplicates)
-    log.info(f"job {end.state}", job=job.file_id, name=job.name, rows=receipt.rows, rejected=receipt.rejected)
+                share = collection.shares.get(partition)
+                if share is not None:
+                    self._spiller.give_up(share.leaving)
+                    collection.drop(partition)
+        empty = [file_id for file_id, collection in self._collections.items() if not collection.shares]
+        for file_id in empty:
+            del self._collections[file_id]

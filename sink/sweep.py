@@ -1,18 +1,26 @@
-"""Looking after the jobs that somebody left half done: every so often, every open mark is looked at."""
+"""Looking after the jobs that somebody left half done: every so often, every open mark and every part is looked at.
+
+Multipart uploads are listed first, then parts, then marks. A job's mark is there before and after all of its writing, so what
+was seen of a job without a mark is left over.
+"""
 
 import time
+from collections.abc import Callable, Iterable
 from collections.abc import Collection as Keys
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
 
-from pipeline import layout, records
+from pipeline import layout, missing, records
 from pipeline.errors import MillstreamError, Transient
 from pipeline.jobs import Captured, End, Job
-from pipeline.store import ObjectStore
+from pipeline.names import OURS
+from pipeline.store import ObjectStore, Unfinished
+from sink.inventory import Inventory, seen_of
+from sink.parts import Part
 from sink.publish import Publisher
+from sink.repair import Doubt, repair
 
 log = structlog.get_logger("sink")
 
@@ -23,75 +31,173 @@ RATIO = 20
 """A look is not made more often than this many times what the last one took."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is known before a look, and what is to be found out.
+
+    `busy` jobs are left alone; of `held` ones it is wanted whether they ended elsewhere, of `waiting` ones the account;
+    `doubts` are shares that seem to have lost rows.
+    """
+
+    busy: Keys[str] = frozenset()
+    held: Keys[str] = frozenset()
+    waiting: Keys[str] = frozenset()
+    doubts: tuple[Doubt, ...] = ()
+
+
 @dataclass(slots=True)
 class Found:
-    """What a look has found: jobs that have ended, and the accounts of those whose account was asked for."""
+    """What a look has found.
+
+    `ended` are jobs that have ended; `captured` accounts that were asked for; `parts` those of open jobs; `ready` open jobs
+    whose rows are all in parts; `repaired` those of which rows were asked for again.
+    """
 
     ended: list[str] = field(default_factory=list)
     captured: dict[str, Captured] = field(default_factory=dict)
+    parts: dict[str, list[Part]] = field(default_factory=dict)
+    ready: list[tuple[Job, Captured]] = field(default_factory=list)
+    repaired: set[str] = field(default_factory=set)
 
 
 class Sweeper:
-    """Looks at the open marks on a thread of its own."""
+    """Looks on a thread of its own."""
 
-    def __init__(self, results: ObjectStore, publisher: Publisher) -> None:
+    def __init__(self, results: ObjectStore, publisher: Publisher, inventory: Inventory) -> None:
         """`results` is the bucket."""
         self._store = results
         self._publisher = publisher
+        self._inventory = inventory
         self._pool = ThreadPoolExecutor(1, "sweep")
         self._running: Future[Found] | None = None
+        self._jobs: dict[str, Job] = {}
+        self._accounts: dict[str, Captured] = {}
         self._due = 0.0
+        self._least = 0.0
 
     def hurry(self) -> None:
-        """Look at the next opportunity."""
-        self._due = 0.0
+        """Look at the next opportunity, unless looks take long."""
+        self._due = self._least
 
-    def start_if_due(self, busy: Keys[str], held: Keys[str], waiting: Sequence[str]) -> None:
-        """Begin a look if it is time.
-
-        `busy` jobs are left alone; of `held` ones it is wanted whether they ended elsewhere; of `waiting` ones the account.
-        """
+    def start_if_due(self, wanted: Callable[[], Wanted]) -> None:
+        """Begin a look if it is time."""
         if self._running is None and time.monotonic() >= self._due:
-            self._running = self._pool.submit(self._look, frozenset(busy), frozenset(held), list(waiting))
+            self._due = time.monotonic() + EVERY
+            self._running = self._pool.submit(self._timed, wanted())
 
-    def take(self) -> Found:
-        """Return what a look has found since the last call; nothing while it goes on."""
+    def take(self) -> Found | None:
+        """Return what a look has found; None while it goes on, and where there was none since the last call."""
         if self._running is None or not self._running.done():
-            return Found()
+            return None
         done, self._running = self._running, None
         try:
             return done.result()
         except MillstreamError as error:
             log.warning("could not look at the open jobs", why=str(error))
-            self._due = time.monotonic() + EVERY
-            return Found()
+            return None
 
     def close(self) -> None:
         """Finish."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _look(self, busy: frozenset[str], held: frozenset[str], waiting: list[str]) -> Found:
+    def _timed(self, wanted: Wanted) -> Found:
         started = time.monotonic()
+        found = self.look(wanted)
+        done = time.monotonic()
+        self._least = done + RATIO * (done - started)
+        self._due = max(self._due, self._least)
+        return found
+
+    def look(self, wanted: Wanted) -> Found:
+        """Look at everything once; finish what has ended, remove what is left over, ask for what is lost."""
         found = Found()
-        marked = [head.key.removeprefix(layout.OPEN) for head in self._store.list(layout.OPEN)]
-        for file_id in held - busy - frozenset(marked):
-            if records.read(self._store, layout.end(file_id), End) is not None:
+        uploads = list(self._store.unfinished())
+        parts = self._inventory.of_all()
+        marks = {head.key.removeprefix(layout.OPEN): head for head in self._store.list(layout.OPEN)}
+        self._jobs = {file_id: job for file_id, job in self._jobs.items() if file_id in marks}
+        self._accounts = {
+            file_id: captured for file_id, captured in self._accounts.items() if file_id in marks
+        }
+        for file_id in frozenset(wanted.held) - frozenset(wanted.busy) - marks.keys():
+            if self._end(file_id) is not None:
                 found.ended.append(file_id)
-        for file_id in marked:
-            if file_id in busy:
-                continue
+        for file_id, mark in marks.items():
+            if missing.lacks(mark):
+                found.repaired.add(file_id)
             try:
-                job = records.read(self._store, layout.job(file_id), Job)
-                if job is not None and self._publisher.finish(job) is not None:
-                    found.ended.append(file_id)
+                self._look_at(file_id, wanted, parts.get(file_id, []), found)
             except Transient:
                 raise
             except MillstreamError as error:
                 log.warning("an open job can't be read", job=file_id, why=str(error))
-        for file_id in waiting:
-            captured = records.read(self._store, layout.captured(file_id), Captured)
+        for file_id in wanted.waiting:
+            captured = self._account(file_id)
             if captured is not None:
                 found.captured[file_id] = captured
-        took = time.monotonic() - started
-        self._due = time.monotonic() + max(EVERY, RATIO * took)
+        for doubt in wanted.doubts:
+            self._look_into(doubt, marks.keys(), parts.get(doubt.job.file_id, []), found)
+        self._remove_parts({file_id: left for file_id, left in parts.items() if file_id not in marks})
+        self._abort(uploads, marks.keys())
         return found
+
+    def _look_at(self, file_id: str, wanted: Wanted, parts: list[Part], found: Found) -> None:
+        """Look at a marked job: finish it where it has ended; see whether its rows are all in parts."""
+        job = self._jobs.get(file_id)
+        if job is None:
+            job = records.read(self._store, layout.job(file_id), Job)
+            if job is None:
+                self._store.delete(layout.open_mark(file_id))  # of a job that is no more
+                return
+            self._jobs[file_id] = job
+        if file_id in wanted.busy:
+            return
+        if self._publisher.finish(job) is not None:
+            found.ended.append(file_id)
+            return
+        if not parts:
+            return
+        found.parts[file_id] = parts
+        captured = self._account(file_id)
+        if captured is None or sum(part.rows for part in parts) < captured.rows:
+            return
+        if seen_of(job, captured.rows, parts)[0].rows == captured.rows:
+            found.ready.append((job, captured))
+
+    def _look_into(self, doubt: Doubt, marks: Keys[str], parts: list[Part], found: Found) -> None:
+        """Ask for lost rows, but for a share of which parts have turned up that weren't known."""
+        file_id = doubt.job.file_id
+        there = {part.key for part in parts if part.partition == doubt.partition}
+        if file_id not in marks or file_id in found.ended or not there <= doubt.parts:
+            return
+        if repair(self._store, self._publisher, doubt):
+            found.repaired.add(file_id)
+
+    def _account(self, file_id: str) -> Captured | None:
+        captured = self._accounts.get(file_id)
+        if captured is None:
+            captured = records.read(self._store, layout.captured(file_id), Captured)
+            if captured is not None:
+                self._accounts[file_id] = captured
+        return captured
+
+    def _end(self, file_id: str) -> End | None:
+        return records.read(self._store, layout.end(file_id), End)
+
+    def _remove_parts(self, left: dict[str, list[Part]]) -> None:
+        """Remove parts of jobs that have ended, or that nobody knows: written by somebody who learned of it too late."""
+        for file_id, parts in left.items():
+            if self._end(file_id) is not None or records.read(self._store, layout.job(file_id), Job) is None:
+                for part in parts:
+                    self._store.delete(part.key)
+
+    def _abort(self, uploads: Iterable[Unfinished], marks: Keys[str]) -> None:
+        """Abort multipart uploads of outputs, and copies to names, that no open job can be about."""
+        if self._jobs.keys() != frozenset(marks):
+            return  # a job that can't be read may be at any name
+        names = {job.name for job in self._jobs.values()}
+        for upload in uploads:
+            file_id = upload.key.removeprefix(layout.JOBS).partition("/")[0]
+            in_use = file_id in marks if upload.key.startswith(OURS) else upload.key in names
+            if not in_use:
+                log.info("removing an upload that was broken off", key=upload.key)
+                self._store.abort(upload)

@@ -399,3 +399,17 @@ def test_a_server_that_swallows_connections_is_named_within_ten_seconds() -> Non
     settings = S3Settings(endpoint="http://192.0.2.1:9000", access_key="key", secret_key=SecretStr("secret"))
     with pytest.raises(Unreachable, match=r"192\.0\.2\.1"):
         S3Store(client(settings, patience=2), "results").head("key")
+
+
+def test_uploads_left_by_somebody_who_died_are_listed_and_can_be_aborted(s3: S3) -> None:
+    """Outputs and copies alike; twice does no harm."""
+    connection = client(settings_of(s3))
+    store = S3Store(connection, s3.results)
+    for key in ("_millstream/jobs/a/out-1.csv", "north/orders.csv"):
+        connection.create_multipart_upload(Bucket=s3.results, Key=key)
+    left = list(store.unfinished())
+    assert sorted(upload.key for upload in left) == ["_millstream/jobs/a/out-1.csv", "north/orders.csv"]
+    for upload in [*left, *left]:
+        store.abort(upload)
+    assert list(store.unfinished()) == []
+    connection.close()

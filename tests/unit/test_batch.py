@@ -17,12 +17,14 @@ from pipeline.calculations import Calculation
 from pipeline.jobs import Job, Output
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
+from pipeline.store import MemoryStore
 from processor.batch import Results, process
 from processor.calculators import CalculatorCache
 from sink.collector import Collection
 from sink.csv_writer import results_csv
 from sink.decode import Decoder
 from tests.jobs import make_captured, make_job
+from tests.unit.sink_doubles import merged_csv, spill
 
 LIMIT = 1_000_000
 CALCULATORS = CalculatorCache(Settings())
@@ -62,14 +64,17 @@ def csv_of(job: Job, results: Results, total: int, partition: int) -> bytes:
     )
     collection = Collection(job)
     for piece in decoded.pieces:
-        collection.add(piece.rows, piece.table)
+        collection.add(partition, piece.rows, piece.table)
     for rejects in decoded.rejects:
-        for row, value in zip(rejects.rows, rejects.values, strict=True):
-            collection.reject(row, value)
+        collection.reject(partition, np.array(rejects.rows), rejects.values)
     collection.settle(make_captured(job, total))
-    assert collection.is_complete(), collection.missing()
+    assert collection.is_complete(), collection.lacking(partition)
     assert decoded.dropped == 0
-    return b"".join(results_csv(job, collection.freeze().in_order(), CONNECTION))
+    written = b"".join(results_csv(job, collection.freeze().in_order(), CONNECTION))
+    store = MemoryStore()
+    spill(store, collection)
+    assert merged_csv(store, job, total) == written, "over parts on S3 it is the same"
+    return written
 
 
 EDGES = {

@@ -50,16 +50,13 @@ class Breaking(MemoryStore):
 
 def complete(job: Job, rows: int, rejected: Mapping[int, bytes] | None = None, factor: int = 10) -> Frozen:
     collection = Collection(job)
-    good = [row for row in range(rows) if row not in (rejected or {})]
-    table = pa.table(
-        {
-            "order_id": [f"id{row}" for row in good],
-            "total": pa.array([row * factor for row in good]).cast(pa.decimal128(38, 2)),
-        }
-    )
-    collection.add(np.array(good, np.int64), table)
-    for row, value in (rejected or {}).items():
-        collection.reject(row, value)
+    for row in range(rows):
+        number, partition = np.array([row], np.int64), job.partition(row)
+        if rejected and row in rejected:
+            collection.reject(partition, number, [rejected[row]])
+            continue
+        total = pa.array([row * factor]).cast(pa.decimal128(38, 2))
+        collection.add(partition, number, pa.table({"order_id": [f"id{row}"], "total": total}))
     collection.settle(make_captured(job, rows))
     return collection.freeze()
 

@@ -1,30 +1,24 @@
 """What somebody left half done is found by its open mark, and finished."""
 
-import time
+from collections.abc import Iterator
 
-from pipeline import layout
-from pipeline.jobs import End, NameRecord
-from pipeline.store import MemoryStore
+from pipeline import layout, missing
+from pipeline.jobs import End, Job, NameRecord
+from pipeline.store import MemoryStore, Unfinished
+from sink.collector import Collection
+from sink.inventory import Inventory
+from sink.parts import part_job
 from sink.publish import Publisher
-from sink.sweep import Found, Sweeper
+from sink.repair import Doubt
+from sink.sweep import Found, Sweeper, Wanted
 from tests.jobs import WHEN, make_captured, make_job
+from tests.unit.sink_doubles import add, open_job, spill
+
+NOTHING = Wanted()
 
 
-def look(
-    store: MemoryStore,
-    busy: set[str] | None = None,
-    held: set[str] | None = None,
-    waiting: list[str] | None = None,
-) -> Found:
-    sweeper = Sweeper(store, Publisher(store))
-    sweeper.start_if_due(busy or set(), held or set(), waiting or [])
-    sweeper.close()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        found = sweeper.take()
-        if found.ended or found.captured or sweeper._running is None:
-            return found
-    raise AssertionError("no end of a look")
+def look(store: MemoryStore, wanted: Wanted = NOTHING) -> Found:
+    return Sweeper(store, Publisher(store), Inventory(store)).look(wanted)
 
 
 def test_a_job_with_a_mark_and_an_end_loses_its_mark() -> None:
@@ -53,13 +47,123 @@ def test_a_job_under_way_is_left_alone_and_its_account_is_brought() -> None:
     store.put(layout.job(job.file_id), job.dump())
     store.put(layout.open_mark(job.file_id), b"")
     store.put(layout.captured(job.file_id), make_captured(job, 5).dump())
-    found = look(store, held={job.file_id}, waiting=[job.file_id])
+    found = look(store, Wanted(held={job.file_id}, waiting={job.file_id}))
     assert (found.ended, list(found.captured)) == ([], [job.file_id])
-    assert look(store, busy={job.file_id}) == Found()
+    assert look(store, Wanted(busy={job.file_id})) == Found()
 
 
 def test_a_held_job_that_ended_elsewhere_is_noticed_without_its_mark() -> None:
     """Else its rows would be held for ever, and no offset committed."""
     store, job = MemoryStore(), make_job()
     store.put(layout.end(job.file_id), End(state="cancelled", reason="x", nonce="n", ended=WHEN).dump())
-    assert look(store, held={job.file_id, "0" * 32}).ended == [job.file_id]
+    assert look(store, Wanted(held={job.file_id, "0" * 32})).ended == [job.file_id]
+
+
+def test_parts_of_jobs_that_have_ended_are_removed_and_those_of_open_ones_stay() -> None:
+    """A sink wrote them that learned of the end too late."""
+    store, job, other = MemoryStore(), make_job(), make_job("other.csv")
+    for one in (job, other):
+        open_job(store, one, 20)
+        add(collection := Collection(one), range(9))
+        spill(store, collection)
+    Publisher(store).end(job, "cancelled", "x")
+    add(late := Collection(job), [11])
+    spill(store, late)
+    found = look(store)
+    assert list(found.parts) == [other.file_id]
+    assert {part_job(head.key) for head in store.list(layout.PARTS)} == {other.file_id}
+    assert found.ready == []
+
+
+def test_a_job_whose_rows_are_all_in_parts_is_found_whoever_put_them_there() -> None:
+    """Its sinks died before they assembled it."""
+    store, job = MemoryStore(), make_job()
+    captured = open_job(store, job, 20)
+    add(collection := Collection(job), range(20))
+    spill(store, collection)
+    assert look(store).ready == [(job, captured)]
+    assert look(store, Wanted(busy={job.file_id})).ready == []
+
+
+def test_a_mark_of_a_job_that_is_no_more_is_removed() -> None:
+    """Nobody could ever do anything about it."""
+    store = MemoryStore()
+    store.put(layout.open_mark("0" * 32), b"")
+    look(store)
+    assert list(store.list(layout.OPEN)) == []
+
+
+class Uploading(MemoryStore):
+    """A store with multipart uploads under way."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self.uploads = [Unfinished(key, str(number)) for number, key in enumerate(keys)]
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """See ObjectStore."""
+        return iter(list(self.uploads))
+
+    def abort(self, upload: Unfinished) -> None:
+        """See ObjectStore."""
+        self.uploads.remove(upload)
+
+
+def test_uploads_that_no_open_job_can_be_about_are_aborted() -> None:
+    """Outputs by their job, copies by their name; what an open job may be writing just now is left alone."""
+    job, over = make_job(), make_job("over.csv")
+    ours = [layout.output(job.file_id, "n"), job.name]
+    store = Uploading(*ours, layout.output(over.file_id, "n"), over.name)
+    open_job(store, job)
+    look(store)
+    assert [upload.key for upload in store.uploads] == ours
+    Publisher(store).end(job, "failed", "x")
+    look(store)
+    assert store.uploads == []
+
+
+def doubt(job: Job, rows: int, lacking: tuple[int, ...], rounds: set[int], parts: set[str]) -> Doubt:
+    partition = job.partition(lacking[0] * job.block)
+    captured = make_captured(job, rows)
+    return Doubt(job, captured, partition, lacking, frozenset(rounds), frozenset(parts))
+
+
+def test_lost_rows_are_asked_for_round_after_round_and_then_the_job_fails() -> None:
+    """Never before the end of the round before has come through."""
+    store, job = MemoryStore(), make_job()
+    open_job(store, job, 20)
+    rounds: set[int] = set()
+    assert look(store, Wanted(doubts=(doubt(job, 20, (1,), rounds, set()),))).repaired == set()
+    for number in range(missing.ROUNDS + 1):
+        rounds.add(number)
+        for _ in range(2):
+            found = look(store, Wanted(doubts=(doubt(job, 20, (1,), rounds, set()),)))
+            asked = missing.current(store, job.file_id, job.partition(4))
+            assert asked is not None
+            assert (asked.round, asked.blocks) == (min(number + 1, missing.ROUNDS), (1,))
+            assert found.repaired == {job.file_id} or number == missing.ROUNDS
+    end = End.load(store.get(layout.end(job.file_id))[0])
+    assert end.state == "failed"
+    assert end.reason is not None
+    assert end.reason.startswith("rows 4 to 7 have gaps after 5 rounds of repair")
+
+
+def test_rows_that_turn_out_to_lie_in_a_part_are_not_asked_for() -> None:
+    """The share came from another instance, whose parts weren't known yet."""
+    store, job = MemoryStore(), make_job()
+    open_job(store, job, 20)
+    add(collection := Collection(job), range(4, 6))
+    spill(store, collection)
+    keys = {head.key for head in store.list(layout.PARTS)}
+    for known, asked in ((set[str](), False), (keys, True)):
+        look(store, Wanted(doubts=(doubt(job, 20, (1,), {0}, known),)))
+        assert (missing.current(store, job.file_id, job.partition(4)) is not None) == asked
+
+
+def test_a_job_that_has_ended_is_not_repaired() -> None:
+    """It ended elsewhere, a moment ago."""
+    store, job = MemoryStore(), make_job()
+    open_job(store, job, 20)
+    Publisher(store).end(job, "cancelled", "x")
+    look(store, Wanted(doubts=(doubt(job, 20, (1,), {0}, set()),)))
+    assert missing.current(store, job.file_id, job.partition(4)) is None

@@ -1,0 +1,136 @@
+"""Finishes jobs beside the polling thread: those held whole in memory several at a time, those in parts one after the other."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import structlog
+
+from pipeline import backoff, crash, duck, metrics, traces
+from pipeline.duck import Connection
+from pipeline.errors import Transient
+from pipeline.jobs import Captured, End, Job
+from pipeline.store import ObjectStore
+from sink.assemble import Assembler, rounds
+from sink.collector import Frozen
+from sink.publish import Publisher
+
+log = structlog.get_logger("sink")
+
+STAGE = "store"
+
+PUBLISHERS = 4
+"""Jobs that are published from memory at a time; most of it is waiting for S3."""
+
+
+class Finisher:
+    """Publishes jobs, however long S3 takes.
+
+    `busy` has the file_ids of those that are being finished, and of those that couldn't be and are left until the next start:
+    these are in `failed` too, and in `stuck`, by name, with the reason.
+    """
+
+    def __init__(self, results: ObjectStore, publisher: Publisher, assembler: Assembler) -> None:
+        """`results` is the bucket."""
+        self._store = results
+        self._publisher = publisher
+        self._assembler = assembler
+        self._publishers = ThreadPoolExecutor(PUBLISHERS, "publish")
+        self._assemblers = ThreadPoolExecutor(1, "assemble")
+        self._local = threading.local()
+        self._stopping = threading.Event()
+        self._done: queue.SimpleQueue[tuple[Job, End | None]] = queue.SimpleQueue()
+        self.busy: set[str] = set()
+        self.failed: set[str] = set()
+        self.stuck: dict[str, str] = {}
+
+    @property
+    def working(self) -> set[str]:
+        """Return the jobs that are being finished."""
+        return self.busy - self.failed
+
+    def publish(self, done: Frozen, *, repaired: bool) -> None:
+        """Publish a job from memory; `repaired` says that rows of it may have been asked for again."""
+
+        def work(connection: Connection) -> End:
+            times = rounds(self._store, done.job.file_id) if repaired else 0
+            return self._publisher.publish(replace(done, rounds=times), connection)
+
+        self._start(self._publishers, done.job, done.captured, work)
+
+    def assemble(self, job: Job, captured: Captured, duplicates: int) -> None:
+        """Look at a job whose shares of this instance are in parts, and publish it if all are."""
+
+        def work(connection: Connection) -> End | None:
+            return self._assembler.assemble(job, captured, duplicates, connection, self._check)
+
+        self._start(self._assemblers, job, captured, work)
+
+    def done(self) -> list[tuple[Job, End | None]]:
+        """Return the jobs that are no longer busy, and how each one ended; None where it hasn't."""
+        found: list[tuple[Job, End | None]] = []
+        while not self._done.empty():
+            found.append(self._done.get())
+            self.busy.discard(found[-1][0].file_id)
+        return found
+
+    def close(self) -> None:
+        """Finish what is being done; what hasn't begun is left."""
+        self._stopping.set()
+        self._publishers.shutdown(cancel_futures=True)
+        self._assemblers.shutdown(cancel_futures=True)
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Transient("the sink is being stopped")
+
+    def _start(
+        self, pool: ThreadPoolExecutor, job: Job, captured: Captured, work: Callable[[Connection], End | None]
+    ) -> None:
+        self.busy.add(job.file_id)
+        pool.submit(self._work, job, captured, work)
+
+    def _work(self, job: Job, captured: Captured, work: Callable[[Connection], End | None]) -> None:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = duck.connect()
+        tries = 0
+        while True:
+            try:
+                with traces.span("publish", job.trace, job=job.file_id, file=job.name, rows=captured.rows):
+                    end = work(self._local.connection)
+            except Transient as error:
+                if backoff.is_worth_saying(tries):
+                    log.warning("not published yet, will be tried again", job=job.file_id, why=str(error))
+                metrics.RETRIES.labels(STAGE, "publish").inc()
+                if self._stopping.wait(backoff.pause(tries)):
+                    return
+                tries += 1
+            except Exception as error:
+                log.exception(
+                    "publishing failed; the job stays as it is until the next start", job=job.file_id
+                )
+                self.failed.add(job.file_id)
+                self.stuck[job.name] = f"{type(error).__name__}: {error}"
+                return
+            else:
+                if end is not None:
+                    crash.point("sink.published")
+                    _report(job, end)
+                self._done.put((job, end))
+                return
+
+
+def _report(job: Job, end: End) -> None:
+    """Say and count how a job ended."""
+    receipt = end.receipt
+    metrics.FILES.labels(STAGE, end.state).inc()
+    if receipt is None:
+        log.info(f"job {end.state}", job=job.file_id, name=job.name, reason=end.reason)
+        return
+    metrics.PUBLISHED_ROWS.labels("result").inc(receipt.results)
+    metrics.PUBLISHED_ROWS.labels("rejected").inc(receipt.rejected)
+    metrics.FILE_SECONDS.observe((receipt.published - job.created).total_seconds())
+    metrics.DUPLICATES.labels(STAGE).inc(receipt.duplicates)
+    log.info(f"job {end.state}", job=job.file_id, name=job.name, rows=receipt.rows, rejected=receipt.rejected)
