@@ -77,9 +77,9 @@ def run(
     claims = Every(CLAIMS_EVERY)
     topics = [Identity(stage.settings, topic) for topic in stage.settings.topics]
     replaced = True  # what is open at the start is treated as if its topics had been replaced: nothing is known of them
-    for topic in topics:
-        topic.has_changed(wait=True)
     try:
+        for topic in topics:
+            topic.has_changed(wait=True)
         while not stop.is_set():
             if replaced:
                 for file_id in patient(lambda: marked(stage.results)):
