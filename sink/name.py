@@ -3,7 +3,7 @@
 from pipeline import layout, records
 from pipeline.errors import NotFound, PreconditionFailed, Throttled
 from pipeline.jobs import Receipt
-from pipeline.store import ObjectStore
+from pipeline.store import Head, ObjectStore
 
 LOOKS = 20
 """Looks at `<name>` until somebody else's writing to it counts as trouble."""
@@ -25,14 +25,13 @@ def settle_name(results: ObjectStore, name: str) -> Receipt | None:
 
     Whoever changes `<name>` looks at the receipt again afterwards, so that of several the last leaves what is right.
     """
-    for _ in range(LOOKS):
+    written: str | None = None
+    for look in range(LOOKS):
         receipt = records.read(results, layout.receipt(name), Receipt)
-        if receipt is None:
-            return None
-        try:
-            there = results.head(name)
-        except NotFound:
-            there = None
+        if receipt is None or written == receipt.file_id:
+            return receipt
+        # Most names are new: what isn't there needn't be looked at to be written.
+        there = None if look == 0 and receipt.generation == 1 else _there(results, name)
         shown = there.metadata.get("file_id") if there is not None else None
         if shown == (receipt.file_id if receipt.output else None):
             return receipt
@@ -45,8 +44,16 @@ def settle_name(results: ObjectStore, name: str) -> Receipt | None:
                     if_none_match=there is None,
                     metadata={"file_id": receipt.file_id},
                 )
+                written = receipt.file_id
             elif there is not None:
                 results.delete(name, if_match=there.etag)
         except (PreconditionFailed, NotFound):
             continue  # somebody else was at work here: look again
     raise Throttled(f"{name} in the results bucket changes faster than it can be written")
+
+
+def _there(results: ObjectStore, name: str) -> Head | None:
+    try:
+        return results.head(name)
+    except NotFound:
+        return None
