@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SOURCES := producer processor sink pipeline millstream examples tests $(wildcard bench)
+SOURCES := producer processor sink pipeline millstream examples tests $(wildcard bench docs)
 INSTALLED := .venv/.installed
 INSTALLED_DEV := .venv/.installed-dev
 
