@@ -82,7 +82,7 @@ def bars(found: Figures) -> Table:
         total = "" if of is None else f" of {'about ' if found.total is None else ''}{of:,}"
         table.add_row(
             Text(title, "dim"),
-            _bar(found, stage, 30),
+            _bar(found.part(stage), 30),
             Text(f"{done:,}{total} rows" if done is not None else "not known"),
             Text(f"{rate:,.0f} rows/s" if rate else "", "dim"),
         )
@@ -102,7 +102,7 @@ def _jobs(running: Running) -> Table:
         table.add_row(
             Text(_short(state.name, 36), "bold"),
             Text(state.state, "yellow" if found.waits_for else "cyan"),
-            _bar(found, "store" if state.state == "computing" else "capture", 16),
+            _bar(found.overall, 16),
             _number(rows),
             *(_number(found.rates.get(stage) or None) for stage, _ in _STAGES),
             Text(_number(found.rejected), "red" if found.rejected else ""),
@@ -137,8 +137,7 @@ def _processes(running: Running) -> Table:
     return table
 
 
-def _bar(found: Figures, stage: str, width: int) -> ProgressBar:
-    part = found.part(stage)
+def _bar(part: float | None, width: int) -> ProgressBar:
     return ProgressBar(1.0, part or 0.0, width=width, complete_style="cyan", finished_style="green")
 
 

@@ -42,6 +42,12 @@ class Figures:
             return None
         return min(1.0, done / of) if of else 1.0
 
+    @property
+    def overall(self) -> float | None:
+        """Return how far the file is on its whole way, 0 to 1: each stage is a third of it."""
+        parts = [self.part(stage) for stage in ("capture", "compute", "store")]
+        return None if parts[0] is None else sum(part or 0.0 for part in parts) / 3
+
 
 def figures(
     state: State, picture: JobPicture | None, processes: Sequence[InstancePicture], now: datetime

@@ -113,11 +113,11 @@
       const row = document.querySelector(`tr[data-pending][data-name="${CSS.escape(job.name)}"]`);
       if (!row) continue;
       const expected = job.rows_total ?? job.rows_expected;
-      const done = job.state === "capturing" ? job.rows_captured : job.rows_stored;
+      const done = ((job.rows_captured || 0) + (job.rows_computed || 0) + (job.rows_stored || 0)) / 3;
       const chip = $(".chip", row);
       if (["capturing", "computing"].includes(job.state)) { set(chip, job.state); chip.className = "chip moving"; }
       const bar = $("progress", row);
-      if (bar && expected) bar.value = Math.min(1, (done || 0) / expected);
+      if (bar && expected) bar.value = Math.min(1, done / expected);
       set($("[data-rows]", row), number(job.rows_total ?? job.rows_captured));
       if (job.rows_rejected !== null) { const cell = $("[data-rejected]", row); set(cell, number(job.rows_rejected)); cell.classList.toggle("some", job.rows_rejected > 0); }
       if (job.eta_seconds !== null) set($("[data-also]", row), job.eta_seconds ? `${duration(job.eta_seconds)} left` : "");

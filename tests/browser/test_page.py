@@ -83,7 +83,8 @@ def oracle(path: Path) -> bytes:
     target = path.with_suffix(".oracle")
     duckdb.sql(
         f"COPY (SELECT order_id, CAST(quantity AS BIGINT) * CAST(price AS DECIMAL(18,2)) AS total "
-        f"FROM read_csv('{path}', all_varchar=true, delim=',', quote='\"', header=true) WHERE TRY_CAST(price AS DECIMAL(18,2)) IS NOT NULL) "
+        f"FROM read_csv('{path}', all_varchar=true, delim=',', quote='\"', header=true) "
+        "WHERE TRY_CAST(price AS DECIMAL(18,2)) IS NOT NULL) "
         f"TO '{target}' (FORMAT csv, HEADER)"
     )
     return target.read_bytes()
