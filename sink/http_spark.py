@@ -7,7 +7,10 @@ from pipeline.picture import Sample
 
 WIDTH, HEIGHT = 600, 96
 SAMPLES = 120
-"""Seconds that are shown."""
+"""Seconds that are shown, at most."""
+
+FEWEST = 30
+"""Seconds that the picture is wide, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ def spark(history: Sequence[Sample]) -> Spark:
     lines, values = {}, {}
     for place, stage in enumerate(("capture", "compute", "store"), start=1):
         rates = [sample[place] for sample in recent]
-        step = WIDTH / max(1, SAMPLES - 1)
+        step = WIDTH / (max(FEWEST, len(rates)) - 1)
         start = WIDTH - step * (len(rates) - 1)
         lines[stage] = " ".join(
             f"{start + step * at:.1f},{HEIGHT - 4 - (HEIGHT - 10) * (rate / top if top else 0):.1f}"

@@ -137,11 +137,12 @@
     }
   };
   const values = { capture: [], compute: [], store: [] };
+  const FEWEST = 30; // samples that a picture is wide, at least, as in http_spark.py
   const draw = (figure) => {
     const samples = Number(figure.dataset.samples);
     const top = Math.max(0, ...Object.values(values).flat());
     for (const [stage, rates] of Object.entries(values)) {
-      const step = 600 / (samples - 1);
+      const step = 600 / (Math.max(FEWEST, Math.min(samples, rates.length)) - 1);
       const start = 600 - step * (rates.length - 1);
       $(`polyline.${stage}`, figure).setAttribute("points", rates.map((rate, at) => `${(start + step * at).toFixed(1)},${(92 - 86 * (top ? rate / top : 0)).toFixed(1)}`).join(" "));
     }
@@ -158,6 +159,7 @@
       if (page.dataset.state !== job.state) tell("millstream:file");
       return;
     }
+    if (!["uploaded", "capturing", "computing"].includes(page.dataset.state)) return; // S3 knew before the stages said so
     const expected = job.rows_total ?? job.rows_expected;
     for (const [stage, done] of [["capture", job.rows_captured], ["compute", job.rows_computed], ["store", job.rows_stored]]) {
       const item = $(`.flow [data-stage="${stage}"]`);
