@@ -1,13 +1,82 @@
-"""How long to wait between two tries at what fails for the moment, and how often to say so."""
+"""How long to wait between two tries at what fails for the moment, and how often to say so. Times come from tenacity."""
 
-_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_exponential,
+    wait_random,
+)
+
+from pipeline.errors import Transient
+
+log = structlog.get_logger("start")
+
+FIRST, LONGEST, JITTER = 0.2, 5.0, 0.2
+"""Seconds: the first wait, the longest, and how much by chance is added, so that many don't come back together."""
+
+_exponential = wait_exponential(FIRST, LONGEST) + wait_random(0, JITTER)
+
+T = TypeVar("T")
 
 
 def pause(tries: int) -> float:
-    """Return the seconds to wait after so many failures before; five from the fifth on."""
-    return _PAUSES[min(tries, len(_PAUSES) - 1)]
+    """Return the seconds to wait after so many failures before: twice as long each time, five and a bit at most."""
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = min(tries, 20) + 1
+    return _exponential(state)
 
 
 def is_worth_saying(tries: int) -> bool:
     """Whether a failure is logged: the first, the eleventh, then one in sixty."""
     return tries in {0, 10} or tries % 60 == 0
+
+
+def until_there(look: Callable[[], T], stop: threading.Event, reasons: list[str]) -> T:
+    """Return what `look` returns, once the services that it needs answer; a stage that starts before them waits.
+
+    While it waits, `reasons` says why, for whoever asks whether the stage is ready; the log says it now and then. Raises what
+    is permanent at once, and SystemExit (0) where `stop` was set meanwhile.
+    """
+
+    def say(state: RetryCallState) -> None:
+        assert state.outcome is not None
+        reasons[:] = [str(state.outcome.exception())]
+        if is_worth_saying(state.attempt_number - 1):
+            log.warning("waiting at the start", why=reasons[0])
+
+    try:
+        found: T = Retrying(
+            retry=retry_if_exception_type(Transient),
+            wait=_exponential,
+            stop=stop_when_event_set(stop),
+            sleep=sleep_using_event(stop),
+            before_sleep=say,
+            reraise=True,
+        )(look)
+    except Transient:
+        raise SystemExit(0) from None
+    reasons.clear()
+    return found
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set while the block runs; for the main thread."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -346,14 +346,21 @@ def continuity(settings: Settings) -> Continuity:
     return Continuity() if settings.profile == "embedded" else _NoContinuity()
 
 
-def commit(client: Consumer, topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
+def commit(
+    client: Consumer, topic: str, offsets: Mapping[int, int], notes: Mapping[int, str] | None = None
+) -> dict[int, int]:
     """Commit the next offset to read of each partition; return those that are committed.
 
-    Left out are partitions that have moved on to somebody else, which is no error. Raises Transient or Permanent errors.
+    `notes` lie beside the offsets as their metadata. Left out are partitions that have moved on to somebody else, which is no
+    error. Raises Transient or Permanent errors.
     """
     if not offsets:
         return {}
-    positions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    notes = notes or {}
+    positions = [
+        TopicPartition(topic, partition, offset, notes.get(partition, ""))
+        for partition, offset in offsets.items()
+    ]
     try:
         answers = client.commit(offsets=positions, asynchronous=False)
     except KafkaException as error:

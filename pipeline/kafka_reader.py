@@ -1,7 +1,7 @@
 """A member of a consumer group that reads one topic by runs of messages, and survives what groups and brokers do.
 
 All of it happens in the thread that calls `read`: the callbacks, and commits too. In confluent-kafka 2.16 a commit that another
-thread makes waits for ever while this one consumes.
+thread makes waits for ever while this one consumes, and so does a question for watermarks, cached ones too, in a rebalance.
 """
 
 import time
@@ -22,7 +22,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, TopicDescription
 
 from pipeline import kafka
-from pipeline.errors import Transient
+from pipeline.attempts import Attempts
+from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka import Batch
 from pipeline.settings import Settings
 
@@ -92,12 +93,13 @@ class Reader:
         on_revoke: Callable[[Partitions], None],
         on_lost: Callable[[Partitions], None],
         on_replaced: Callable[[Partitions], None],
+        attempts: Attempts | None = None,
     ) -> None:
         """Join the group when first read.
 
         `on_assign` is told which partitions are ours now; `on_revoke` those that are about to be another's, while what was
         done may still be committed; `on_lost` those that are another's already; `on_replaced` those that begin again at their
-        first message, because the topic was made anew.
+        first message, because the topic was made anew. `attempts` counts how often a partition is begun at one offset.
         """
         self.topic = topic
         self.epoch = 0
@@ -112,8 +114,9 @@ class Reader:
         self._closed = False
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
+        self._attempts = attempts
         self._identity = Identity(settings, topic)
-        self._subscribe()
+        self._client.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def read(self, timeout: float) -> list[Batch]:
         """Return the next runs of messages, at most one per partition, or none after `timeout` seconds.
@@ -157,7 +160,11 @@ class Reader:
 
     def commit(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """Commit the next offset to read of each partition; return those that are committed; see `kafka.commit`."""
-        return kafka.commit(self._client, self.topic, offsets)
+        if self._attempts is None:
+            return kafka.commit(self._client, self.topic, offsets)
+        now = time.monotonic()
+        notes = {partition: self._attempts.metadata(partition, now) for partition in offsets}
+        return kafka.commit(self._client, self.topic, offsets, notes)
 
     def high(self, partition: int) -> int:
         """Return the end of a partition as far as fetching has told, about a second ago, or 0. For any thread."""
@@ -177,6 +184,8 @@ class Reader:
     def close(self) -> None:
         """Leave the group, without further callbacks."""
         self._closed = True
+        with suppress(KafkaException):
+            self._absolve([partition.partition for partition in self._client.assignment()])
         self._client.close()
 
     def _begin_again(self) -> None:
@@ -187,18 +196,8 @@ class Reader:
             "the topic was made anew: reading it from its start", topic=self.topic, partitions=sorted(numbers)
         )
         self.epoch += 1
-        if not numbers:
-            # The group shared out the partitions while there was no such topic, and would find out by and by.
-            self._client.unsubscribe()
-            self._subscribe()
-            return
         self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
         self._on_replaced(numbers)
-
-    def _subscribe(self) -> None:
-        self._client.subscribe(
-            [self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-        )
 
     def _start(self, partitions: list[TopicPartition]) -> None:
         """Start partitions at their committed offsets, or at the beginning."""
@@ -208,7 +207,41 @@ class Reader:
                 partition.offset = OFFSET_BEGINNING
             self._assign(wanted)
             return
-        self._assign(self._committed(wanted) if wanted else [])
+        starts = self._committed(wanted) if wanted else []
+        self._assign(starts)
+        self._count(starts)
+
+    def _count(self, starts: list[TopicPartition]) -> None:
+        """Note beside each committed offset that its partition was begun there, for whoever comes next if we die."""
+        if self._attempts is None or not starts:
+            return
+        now = time.monotonic()
+        offsets = {start.partition: max(0, start.offset) for start in starts}
+        notes = {
+            start.partition: self._attempts.begin(
+                start.partition, offsets[start.partition], start.metadata, now
+            )
+            for start in starts
+        }
+        suspect = sorted(partition for partition in offsets if self._attempts.is_suspect(partition, now))
+        if suspect:
+            log.warning(
+                "workers have died here again and again: looking at what comes",
+                topic=self.topic,
+                partitions=suspect,
+            )
+        self._commit_quietly(offsets, notes)
+
+    def _absolve(self, partitions: Partitions) -> None:
+        """Take the notes back: we leave in good health."""
+        if self._attempts is not None:
+            self._commit_quietly(self._attempts.absolve(partitions), {})
+
+    def _commit_quietly(self, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
+        try:
+            kafka.commit(self._client, self.topic, offsets, notes)
+        except MillstreamError as error:  # a count that isn't kept costs a death more
+            log.debug("not noted", topic=self.topic, why=str(error))
 
     def _committed(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
         """Ask for committed offsets, for as long as the coordinator takes to answer, within the deadline of a rebalance."""
@@ -247,9 +280,12 @@ class Reader:
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._leave(partitions, "partitions revoked", self._callbacks[1])
+        self._absolve([partition.partition for partition in partitions])
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._leave(partitions, "partitions lost", self._callbacks[2])
+        if self._attempts is not None:
+            self._attempts.absolve([partition.partition for partition in partitions])
 
     def _leave(
         self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]

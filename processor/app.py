@@ -12,7 +12,7 @@ import structlog
 from faust.serializers.codecs import Codec
 from mode import Worker as ModeWorker
 
-from pipeline import health, metrics, runtime, traces
+from pipeline import backoff, health, metrics, runtime, traces
 from pipeline.ends import ended
 from pipeline.kafka import Batch, ensure_topics
 from pipeline.kafka_progress import outlet
@@ -83,7 +83,13 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
     )
     work = Work(waits=["no partitions assigned yet"])
     teller = Teller("process", outlet(settings), lambda: work)
-    worker = Worker(settings, results, lambda: cast(BatchProducer, app.producer), teller)
+    worker = Worker(
+        settings,
+        results,
+        lambda: cast(BatchProducer, app.producer),
+        teller,
+        lambda partition: cast(BatchConsumer, app.consumer).is_suspect(partition),
+    )
     pool = ThreadPoolExecutor(1, "compute")
 
     @app.agent(topic, name="compute")
@@ -153,12 +159,25 @@ def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
     traces.configure(settings, "process")
     # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
-    if code := ended("processor", lambda: _check(settings, results)):
-        leave(code)
-    runtime.tune()
+    waiting = ["starting"]
     app = make_app(settings, results)
     if settings.health_port is not None:
-        health.serve(settings.http.host, settings.health_port, app.why_not_ready, app.stalls)
+        health.serve(
+            settings.http.host,
+            settings.health_port,
+            lambda: list(waiting) or app.why_not_ready(),
+            app.stalls,
+        )
+    try:
+        with backoff.stopped_by_signals() as stop:
+            code = ended(
+                "processor", lambda: backoff.until_there(lambda: _check(settings, results), stop, waiting)
+            )
+    except SystemExit:
+        leave(0)
+    if code:
+        leave(code)
+    runtime.tune()
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1

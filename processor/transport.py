@@ -25,6 +25,7 @@ from faust.transport import base
 from faust.types import TP, ConsumerMessage
 
 from pipeline import crash, metrics
+from pipeline.attempts import Attempts
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Batch, Publisher, joined
 from pipeline.kafka_reader import Partitions, Reader
@@ -142,6 +143,7 @@ class BatchConsumer(base.Consumer):
         self._next: dict[TP, int] = {}
         self._begun: dict[TP, int] = {}
         self._commit_lock = asyncio.Lock()
+        self._attempts = Attempts()
         self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[dict[int, int]]]] = queue.SimpleQueue()
         self._reader: Reader | None = None
         self._poller: threading.Thread | None = None
@@ -170,6 +172,10 @@ class BatchConsumer(base.Consumer):
     def places(self) -> dict[int, Place]:
         """Return how far each partition of ours is."""
         return {tp.partition: self._place(tp) for tp in self._assignment}
+
+    def is_suspect(self, partition: int) -> bool:
+        """Whether workers have died again and again of what comes of a partition. For any thread."""
+        return self._attempts.is_suspect(partition, time.monotonic())
 
     def _place(self, tp: TP) -> Place:
         done, in_hand = self._ready.get(tp, self._begun.get(tp)), False
@@ -378,6 +384,7 @@ class BatchConsumer(base.Consumer):
                 ),
                 on_lost=lambda partitions: self._in_loop(self._revoked(topic, partitions, lost=True), loop),
                 on_replaced=lambda partitions: self._in_loop(self._replaced(topic, partitions), loop),
+                attempts=self._attempts,
             )
             while not self._closing.is_set():
                 if self._handoff.wait_for_room(PAUSE_AFTER):

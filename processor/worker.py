@@ -20,6 +20,7 @@ from pipeline.teller import Teller
 from processor.batch import Results, process
 from processor.calculators import CalculatorCache
 from processor.leave import leave, start_over
+from processor.suspects import Suspects
 
 log = structlog.get_logger("processor")
 
@@ -45,9 +46,17 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, results: ObjectStore, outlet: Callable[[], Outlet], teller: Teller
+        self,
+        settings: Settings,
+        results: ObjectStore,
+        outlet: Callable[[], Outlet],
+        teller: Teller,
+        is_suspect: Callable[[int], bool] = lambda _: False,
     ) -> None:
-        """`results` is the bucket that the jobs lie in; `outlet` is asked for when it is first needed."""
+        """`results` is the bucket that the jobs lie in; `outlet` is asked for when it is first needed.
+
+        Of partitions that `is_suspect` names, batches are computed in a process of their own: see `processor.suspects`.
+        """
         self._settings = settings
         self._book = JobBook(results)
         self._calculators = CalculatorCache(settings)
@@ -55,6 +64,8 @@ class Worker:
         self._teller = teller
         self._leaving = threading.Event()
         self._changed = settings_changed()
+        self._is_suspect = is_suspect
+        self._suspects = Suspects(settings, check=self._check_leaving)
         self.holding: str | None = None
         """Why a batch is being held just now, or None."""
         self._current: Batch | None = None
@@ -103,7 +114,7 @@ class Worker:
         tries = 0
         while True:
             try:
-                results = process(batch, self._book.find, self._calculators, self._settings.message_bytes)
+                results = self._process(batch)
             except Transient as error:
                 self.holding = str(error)
                 metrics.RETRIES.labels(STAGE, "s3").inc()
@@ -125,6 +136,18 @@ class Worker:
             else:
                 self.holding = None
                 return results
+
+    def _process(self, batch: Batch) -> Results:
+        if self._is_suspect(batch.partition):
+            self.holding = "workers died of what is in hand; looking for the rows that kill"
+            return self._suspects.process(batch)
+        self._suspects.close()
+        return process(batch, self._book.find, self._calculators, self._settings.message_bytes)
+
+    def _check_leaving(self) -> None:
+        if self._leaving.is_set():
+            log.warning("let go of a batch that was looked at: it comes again")
+            leave(1)
 
     def _tell(self, results: Results, partition: int) -> None:
         self._teller.count(results.results + results.rejected)

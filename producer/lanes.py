@@ -17,7 +17,8 @@ from tenacity import (
     retry_if_exception_type,
     sleep_using_event,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from pipeline import metrics
@@ -122,7 +123,7 @@ def patiently(stop: threading.Event, doing: str, troubles: Troubles) -> Callable
 
     retrying = Retrying(
         retry=retry_if_exception_type(Transient),
-        wait=wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
+        wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + wait_random(0, _FIRST_WAIT),
         stop=stop_when_event_set(stop),
         sleep=sleep_using_event(stop),
         before_sleep=say,

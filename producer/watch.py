@@ -9,12 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
 
 import structlog
 
-from pipeline import health, runtime, traces
+from pipeline import backoff, health, runtime, traces
 from pipeline.errors import SettingsError, Transient
 from pipeline.kafka import ensure_topics
 from pipeline.kafka_reader import Identity
@@ -44,16 +43,19 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
     """Capture until SIGINT or SIGTERM; must be the main thread.
 
     `reload` returns the settings where they have changed since it was last asked: their calculations then hold for whatever
-    is taken on later. Raises Unreachable where S3 or Kafka don't answer at the start.
+    is taken on later. Waits where S3 or Kafka don't answer at the start.
     """
     runtime.tune()
     stop = threading.Event()
     with _signals(stop):
         traces.configure(settings, "capture")
-        stage = open_stage(settings, "watch")
         troubles: Troubles = {}
+        waiting = ["starting"]
         if settings.health_port is not None:
-            health.serve(settings.http.host, settings.health_port, partial(_reasons, troubles))
+            health.serve(
+                settings.http.host, settings.health_port, lambda: list(waiting) or _reasons(troubles)
+            )
+        stage = backoff.until_there(lambda: open_stage(settings, "watch"), stop, waiting)
         log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
         try:
             run(stage, stop, reload, troubles)

@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from pipeline import health, logs, runtime, s3, settings, traces
+from pipeline import backoff, health, logs, runtime, s3, settings, traces
 from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
@@ -26,13 +26,24 @@ def store(chosen: settings.Settings) -> None:
     """Run one sink instance."""
     logs.configure(chosen, "store")
     traces.configure(chosen, "store")
-    ensure_topics(chosen)
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)
-    results.check()
-    runtime.tune()
+    waiting = ["starting"]
     sink = Sink(chosen, results)
     if chosen.health_port is not None:
-        health.serve(chosen.http.host, chosen.health_port, sink.why_not_ready, sink.stalls)
+        health.serve(
+            chosen.http.host,
+            chosen.health_port,
+            lambda: list(waiting) or sink.why_not_ready(),
+            sink.stalls,
+        )
+
+    def services() -> None:
+        ensure_topics(chosen)
+        results.check()
+
+    with backoff.stopped_by_signals() as stop:
+        backoff.until_there(services, stop, waiting)
+    runtime.tune()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sink.stop())
     sink.run()

@@ -1,5 +1,6 @@
 """What goes wrong beside the rows: each time nothing is acknowledged that isn't done."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from millstream import embedded, ports, process
 from tests.integration.chain import millstream
 from tests.integration.stack import stack
 from tests.integration.test_chain import FLIGHTS, orders, push
@@ -140,3 +142,25 @@ def test_a_message_flood_of_strangers_stops_nobody(
         producer.flush()
         push(chain, "orders.csv", "--wait")
         assert chain.get("/results/orders.csv").text == result
+
+
+def test_stages_that_start_before_their_services_wait_and_say_so(
+    tmp_path: Path, s3: S3, topic_prefix: str
+) -> None:
+    """The broker comes later than they do: nobody exits, and each says once what it waits for."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    source, result = orders(range(2000))
+    (tmp_path / "orders.csv").write_text(source)
+    [port] = ports.choose(1)
+    later = Broker(f"127.0.0.1:{port}", "embedded")
+    with stack(tmp_path, later, s3, topic_prefix, "watch", "process", "sink", "serve") as chain:
+        for name in ("watch", "process", "sink"):
+            chain.logged(name, "waiting at the start")
+            assert f"Kafka at 127.0.0.1:{port} does not answer" in chain.log(name).read_text()
+        command = embedded.broker_command(tmp_path, port)
+        ready = functools.partial(embedded.broker_answers, later.bootstrap)
+        with process.running(command, ready, log=tmp_path / "kafka.log"):
+            push(chain, "orders.csv")
+            assert chain.get("/results/orders.csv", wait="60").text == result
+            for name in list(chain.processes):
+                assert chain.stop(name) == 0

@@ -1,11 +1,16 @@
 """The worker and the sink through what groups and brokers do, each time with every row checked."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from pipeline.kafka import ensure_topics
+from pipeline.kafka_reader import Partitions, Reader
+from tests.integration.chain import settings
 from tests.integration.stack import Stack, stack
 from tests.integration.test_chain import FLIGHTS, orders, push
 from tests.services import kafka
@@ -94,3 +99,36 @@ def test_a_broker_that_dies_and_comes_back_costs_no_row(
         broker.restart()
         stream(chain, "two.csv")
         assert_right(chain, "one.csv", "two.csv")
+
+
+def test_the_end_of_a_partition_can_be_asked_for_in_a_rebalance(
+    broker: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Another thread asked librdkafka for it, which answered when the rebalance was over, which waited for that thread."""
+    chosen = settings(broker, s3, topic_prefix)
+    ensure_topics(chosen)
+    answered: list[bool] = []
+
+    def ask(_: Partitions) -> None:
+        asking = threading.Thread(target=lambda: reader.high(0), daemon=True)
+        asking.start()
+        asking.join(5)
+        answered.append(not asking.is_alive())
+
+    def nothing(_: Partitions) -> None:
+        pass
+
+    reader = Reader(
+        chosen,
+        "group",
+        chosen.rows_topic,
+        on_assign=ask,
+        on_revoke=nothing,
+        on_lost=nothing,
+        on_replaced=nothing,
+    )
+    deadline = time.monotonic() + 60
+    while not answered and time.monotonic() < deadline:
+        reader.read(0.1)
+    reader.close()
+    assert answered == [True]
