@@ -24,6 +24,9 @@ BACK = 20_000
 RETENTION = 24 * 3600 * 1000
 """Milliseconds that the last word on a job is kept."""
 
+ASKING = 1.5
+"""Seconds that a question to the broker may take: less than whoever closes us waits, so that no thread outlives the rest."""
+
 _TRY_AGAIN = 5.0
 
 
@@ -76,7 +79,7 @@ def ensure_topic(settings: Settings) -> bool:
     admin = AdminClient(kafka.client_config(settings))
     name = settings.progress_topic
     try:
-        if name in admin.list_topics(timeout=5).topics:
+        if name in admin.list_topics(timeout=ASKING).topics:
             return True
         config = {"cleanup.policy": "compact,delete", "retention.ms": str(RETENTION), "segment.ms": "3600000"}
         new = NewTopic(name, 1, settings.replication, config=config)
@@ -133,11 +136,11 @@ class Watcher:
         )
         try:
             topic = self._settings.progress_topic
-            found = client.list_topics(topic, timeout=5).topics[topic]
+            found = client.list_topics(topic, timeout=ASKING).topics[topic]
             if found.error is not None or not found.partitions:
                 self._caught_up.set()  # there is nothing to be read
                 return
-            low, high = client.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)
+            low, high = client.get_watermark_offsets(TopicPartition(topic, 0), timeout=ASKING)
             client.assign([TopicPartition(topic, 0, max(low, high - BACK))])
             sampled = 0.0
             while not self._over.is_set():
