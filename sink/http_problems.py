@@ -98,11 +98,13 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
 _MEANINGS = {
     400: "The request contradicts itself",
     401: "A token is needed, as `Authorization: Bearer …`",
+    403: "A page of another origin sent it, and `http.cors` doesn't list that",
     404: "No such file",
     406: "Accept-Encoding forbids every coding that there is",
     408: "The body stopped coming",
     409: "The newest upload has no result, and says why: `state` and `detail`",
     412: "A condition of the request doesn't hold: If-Match, If-Unmodified-Since, or of an upload If-None-Match",
+    413: "The body is larger than anything of this kind can be",
     415: "The Content-Encoding is none that is understood",
     416: "The range lies outside the file",
     422: "A name, a parameter or the upload isn't acceptable",

@@ -4,12 +4,14 @@ What runs it is given from outside: the reader has no part of the stages in it. 
 """
 
 import json
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
+from starlette.types import Message
 
 from sink.http_access import BEARER, MayWrite
 from sink.http_problems import Trouble, documented
@@ -21,10 +23,41 @@ HEAD = 64 * 1024
 """Bytes of the file that a browser sends."""
 
 _CONTENT = 4 * (3 * HEAD // 2) // 3
+_CALCULATION = 16_384
+
+LARGEST = 2 * (_CONTENT + 6 * _CALCULATION)
+"""Bytes of a request, with room for escapes of JSON (`\\u0001`) and for spaces."""
+
 AT_ONCE = CapacityLimiter(2)
 """Each takes a core for some seconds at most; further ones wait."""
 
-router = APIRouter(dependencies=[MayWrite, BEARER])
+
+class _Small(APIRoute):
+    """A route whose body is refused once it is too large: FastAPI reads all of it, and before it looks for a token."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
+
+        async def limited(request: Request) -> Response:
+            left = LARGEST
+
+            async def receive() -> Message:
+                nonlocal left
+                message = await request.receive()
+                left -= len(message.get("body", b""))
+                if left < 0:
+                    raise HTTPException(
+                        413, f"a try has {LARGEST:,} bytes at most: send the file's beginning"
+                    )
+                return message
+
+            return await handle(Request(request.scope, receive))
+
+        return limited
+
+
+router = APIRouter(dependencies=[MayWrite, BEARER], route_class=_Small)
 
 
 class Try(BaseModel):
@@ -37,7 +70,7 @@ class Try(BaseModel):
     whole: bool = Field(True, description="whether these are all of its bytes")
     calculation: Annotated[
         str | None,
-        Field(max_length=16_384, description="as in millstream.toml; null: write one from the columns"),
+        Field(max_length=_CALCULATION, description="as in millstream.toml; null: write one from the columns"),
     ] = None
 
 
@@ -74,7 +107,7 @@ class Tried(BaseModel):
     operation_id="try_calculation",
     tags=["try"],
     summary="Try a calculation on a file's first rows",
-    responses=documented(401, 404, 422, 500, 503),
+    responses=documented(400, 401, 403, 404, 413, 422, 500, 503),
 )
 async def try_calculation(request: Request, wanted: Try) -> Tried:
     """Compute the first rows of a file without uploading it; nothing is kept."""

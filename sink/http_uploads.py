@@ -87,7 +87,7 @@ _BODY: dict[str, Any] = {
     tags=["uploads"],
     summary="Upload a file to be computed",
     status_code=201,
-    responses=_CREATED | documented(400, 401, 408, 409, 412, 415, 422, 500, 502, 503),
+    responses=_CREATED | documented(400, 401, 403, 408, 409, 412, 415, 422, 500, 502, 503),
     openapi_extra=_BODY,
 )
 async def upload(request: Request, response: Response, reader: TheReader, name: str) -> Uploaded:

@@ -19,11 +19,14 @@ from tests.files import Files
 CALCULATION = Calculation(label="orders", match="orders*.csv", id="order_id", outputs={"total": "quantity"})
 
 
-def settings(*, token: str | None = None, read_token: str | None = None, **more: Any) -> Settings:
+def settings(
+    *, token: str | None = None, read_token: str | None = None, cors: tuple[str, ...] = (), **more: Any
+) -> Settings:
     """Settings with one calculation, for orders*.csv."""
     http = HttpSettings(
         token=None if token is None else SecretStr(token),
         read_token=None if read_token is None else SecretStr(read_token),
+        cors=cors,
     )
     return Settings(http=http, calculations={"orders": CALCULATION.model_dump()}, **more)
 

@@ -57,3 +57,39 @@ def test_both_need_the_writers_token(files: Files) -> None:
                 assert answer.status_code == 401
         headers = {"Authorization": "Bearer writer"}
         assert client.request("DELETE", "/results/orders.csv", headers=headers).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 409),
+        ({"Origin": "http://reader"}, 409),
+        ({"Origin": "http://reader", "Sec-Fetch-Site": "same-origin"}, 409),
+        ({"Origin": "https://else.where"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://reader:81"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://reader", "Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_a_page_of_another_origin_cannot_write(
+    files: Files, client: Client, headers: dict[str, str], status: int
+) -> None:
+    """A browser sends a POST without a body for any page, unasked: 409 is the answer to a request that was let in."""
+    files.published()
+    answer = client.request("POST", "/jobs/orders.csv/cancel", headers=headers)
+    assert answer.status_code == status
+    removed = client.request("DELETE", "/results/orders.csv", headers=headers)
+    assert removed.status_code == (403 if status == 403 else 204)
+
+
+def test_pages_of_listed_origins_write_and_whoever_has_the_token(files: Files) -> None:
+    """A token proves more than an origin does."""
+    files.published()
+    foreign = {"Origin": "https://else.where", "Sec-Fetch-Site": "cross-site"}
+    with reader(files, settings(cors=("https://else.where",))) as client:
+        assert client.request("POST", "/jobs/orders.csv/cancel", headers=foreign).status_code == 409
+    with reader(files, settings(token="writer")) as client:
+        assert client.request("POST", "/jobs/orders.csv/cancel", headers=foreign).status_code == 401
+        known = foreign | {"Authorization": "Bearer writer"}
+        assert client.request("POST", "/jobs/orders.csv/cancel", headers=known).status_code == 409

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -15,6 +15,7 @@ from sink import http_live
 from sink.http_app import make_app
 from sink.http_live import Live
 from sink.http_preview import reasons
+from sink.http_try import LARGEST
 from tests.files import Files
 from tests.http_client import Client, reader, settings
 from tests.jobs import make_job
@@ -181,6 +182,21 @@ def test_try_hands_the_request_on_and_says_what_went_wrong(files: Files) -> None
         )
         client.app.state.trial = None
         assert client.request("POST", "/try", json=body, headers=right).status_code == 404
+
+
+def test_a_try_that_is_too_large_is_not_read_to_its_end(files: Files) -> None:
+    """Nor is memory given to it before anybody has shown a token."""
+    sent = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            sent.append(100_000)
+            yield b" " * 100_000
+
+    with reader(files, settings(token="secret")) as client:
+        headers = {"Content-Type": "application/json"}
+        assert client.request("POST", "/try", content=endless(), headers=headers).status_code == 413
+    assert sum(sent) < 2 * LARGEST
 
 
 def told(picture: Picture, rows: int) -> None:
