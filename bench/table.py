@@ -19,6 +19,7 @@ HEADINGS = {
     "reader_mb": "reader MB",
     "push_mb": "producer MB",
     "processor_mb": "processor MB",
+    "sink_mb": "sink MB",
 }
 
 
