@@ -77,7 +77,7 @@ class Actor:
         self.alive = self._stepped.arrived.get()
 
     def _run(self) -> None:
-        publisher = Publisher(self._stepped)  # type: ignore[arg-type]  # it has the methods by name
+        publisher = Publisher(self._stepped)  # it has the methods by name
         try:
             while self.end is None:
                 try:
