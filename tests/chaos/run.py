@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import httpx
+from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -167,7 +168,7 @@ class Run:
             )
         else:
             self._broker = self._services.broker(plan.broker)
-        self._s3 = self._until.enter_context(fresh_buckets(self._services.s3()))
+        self._s3 = self._until.enter_context(_buckets(self._services.s3()))
         self._client = self._s3.client()
         self._until.callback(self._client.close)
         self._proxy: FaultProxy = self._until.enter_context(fault_proxy(self._s3.endpoint, plan.seed))
@@ -445,6 +446,17 @@ class Run:
             for deleted in admin.delete_topics([f"{self._prefix}.rows", f"{self._prefix}.results"]).values():
                 with contextlib.suppress(KafkaException):
                     deleted.result(30)
+
+
+@contextlib.contextmanager
+def _buckets(server: S3) -> Iterator[S3]:
+    """Two fresh buckets, removed afterwards where the server lets go of them: one whose disk was full may not."""
+    buckets = fresh_buckets(server)
+    try:
+        yield buckets.__enter__()
+    finally:
+        with contextlib.suppress(ClientError):
+            buckets.__exit__(None, None, None)
 
 
 def run(plan: Plan, services: Services, folder: Path) -> Outcome:
