@@ -8,6 +8,7 @@ python -m tests.chaos --seed 17 --broker embedded --plan     what it would do
 import argparse
 import itertools
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -37,15 +38,11 @@ def main() -> int:
     threads = [threading.Thread(target=batch.work, args=(number,)) for number in range(given.jobs)]
     for thread in threads:
         thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-    except KeyboardInterrupt:
-        print("ending after the runs under way", file=sys.stderr)
-        batch.stop.set()
-        for thread in threads:
-            thread.join()
+    # Killed by SIGTERM at once, it would leave a container behind; a shell has what it starts with & ignore SIGINT.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: batch.end())
+    for thread in threads:
+        thread.join()
     if given.record:
         results.write_table()
     print(
@@ -68,6 +65,11 @@ class _Batch:
         self._lock = threading.Lock()
         self.stop = threading.Event()
         self.done = self.failed = 0
+
+    def end(self) -> None:
+        """Begin no further run."""
+        print("ending after the runs under way", file=sys.stderr)
+        self.stop.set()
 
     def work(self, number: int) -> None:
         """Do runs until there are none left."""
