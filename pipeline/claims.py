@@ -46,6 +46,11 @@ class Held:
         claim = self.claim.model_copy(update=progress | {"nonce": nonce, "beat": self.claim.beat + 1})
         etag = _swap(self._store, self._key, claim, self._etag)
         if etag is None:
+            # An earlier renewal that was taken for failed may be there: whoever takes a claim over brings a nonce of its own.
+            found = records.read_with_etag(self._store, self._key, Claim)
+            if found is not None and found[0].nonce == self.claim.nonce:
+                etag = _swap(self._store, self._key, claim, found[1])
+        if etag is None:
             raise ClaimLost(f"{self._key}: another process has taken the work over")
         self.claim, self._etag = claim, etag
 
@@ -101,7 +106,7 @@ def _swap(store: ObjectStore, key: str, claim: Claim, etag: str | None) -> str |
     data = claim.dump()
     try:
         return store.put(key, data, if_match=etag, if_none_match=etag is None)
-    except PreconditionFailed:
+    except (PreconditionFailed, NotFound):  # S3 says the latter where the claim went with its job
         try:
             there, head = store.get(key)
         except NotFound:

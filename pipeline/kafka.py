@@ -82,7 +82,13 @@ _PASSING = {
 }
 
 
-_UNSENT = {KafkaError._MSG_TIMED_OUT, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_UNSENT = {
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._PURGE_QUEUE,  # `forget` dropped it, and is told of that too late
+    KafkaError._PURGE_INFLIGHT,
+}
 
 
 def client_config(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from pipeline.errors import NotFound, PreconditionFailed
+from pipeline.errors import NotFound, PreconditionFailed, Throttled
 from pipeline.jobs import Record
 from pipeline.store import ObjectStore
 
@@ -25,14 +25,17 @@ def read_with_etag(store: ObjectStore, key: str, kind: type[R]) -> tuple[R, str]
 
 
 def create(store: ObjectStore, key: str, record: R) -> R:
-    """Write a record where there is none yet; return the one that is there afterwards: ours, or whose was first."""
+    """Write a record where there is none yet; return the one that is there afterwards: ours, or whose was first.
+
+    Raises Throttled where S3 says that somebody was first, and has nothing there: so it may answer two at the same moment.
+    """
     try:
         store.put(key, record.dump(), if_none_match=True)
-    except PreconditionFailed:
+    except PreconditionFailed as error:
         # Somebody was first, or an answer of ours was lost and the call made twice: what is there now is right.
         there = read(store, key, type(record))
         if there is None:
-            raise
+            raise Throttled(f"{key}: {error}, and isn't there") from error
         return there
     return record
 
@@ -45,7 +48,7 @@ def replace(store: ObjectStore, key: str, record: Record, etag: str | None) -> b
     data = record.dump()
     try:
         store.put(key, data, if_match=etag, if_none_match=etag is None)
-    except PreconditionFailed:
+    except (PreconditionFailed, NotFound):  # S3 says the latter where what was to be replaced is gone
         try:
             return store.get(key)[0] == data
         except NotFound:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from pipeline import records
 from pipeline.claims import STALE, Held, Observer
-from pipeline.errors import ClaimLost, PreconditionFailed
+from pipeline.errors import ClaimLost, PreconditionFailed, Transient, Unreachable
+from pipeline.jobs import Claim
 from pipeline.store import MemoryStore
 
 KEY = "_millstream/jobs/x/claim.json"
@@ -86,3 +88,68 @@ def test_a_lost_answer_is_no_lost_claim() -> None:
     held = taken(Observer(LostAnswer(), KEY))
     held.renew(blocks=1)
     assert held.claim.blocks == 1
+
+
+class LosesOne(MemoryStore):
+    """Takes one write and fails nevertheless, as when all tries' answers were lost."""
+
+    lose = False
+
+    def put(self, key: str, data: bytes, **conditions: object) -> str:
+        etag = super().put(key, data, **conditions)  # type: ignore[arg-type]
+        if self.lose:
+            self.lose = False
+            raise Unreachable(key)
+        return etag
+
+
+def test_a_renewal_that_was_taken_for_failed_does_not_lose_the_claim() -> None:
+    """The next one, which says more, finds another ETag than it knows: but its own nonce."""
+    store = LosesOne()
+    held = taken(Observer(store, KEY))
+    store.lose = True
+    with pytest.raises(Unreachable):
+        held.renew(blocks=1)
+    held.renew(blocks=2)
+    held.release(blocks=3)
+    assert taken(Observer(store, KEY)).claim.blocks == 3
+
+
+class GoneIsNotFound(MemoryStore):
+    """Answers as S3 does where a condition is on an object that isn't there."""
+
+    def put(self, key: str, data: bytes, **conditions: object) -> str:
+        if conditions.get("if_match") is not None:
+            self.head(key)
+        return super().put(key, data, **conditions)  # type: ignore[arg-type]
+
+
+def test_a_claim_that_went_with_its_job_is_lost() -> None:
+    """And not taken for an upload that is gone, nor for an assembly that failed."""
+    store = GoneIsNotFound()
+    held = taken(Observer(store, KEY))
+    store.delete(KEY)
+    with pytest.raises(ClaimLost):
+        held.renew()
+
+
+def test_a_claim_that_goes_while_it_is_taken_is_not_had() -> None:
+    class Goes(GoneIsNotFound):
+        def put(self, key: str, data: bytes, **conditions: object) -> str:
+            self.delete(key)
+            return super().put(key, data, **conditions)
+
+    store = Goes()
+    MemoryStore.put(store, KEY, Claim(nonce="").dump())
+    assert Observer(store, KEY).take() is None
+
+
+def test_a_record_that_nobody_was_first_with_is_tried_again() -> None:
+    """S3 may refuse two that write at the same moment."""
+
+    class Conflict(MemoryStore):
+        def put(self, key: str, data: bytes, **conditions: object) -> str:
+            raise PreconditionFailed("409 ConditionalRequestConflict")
+
+    with pytest.raises(Transient):
+        records.create(Conflict(), KEY, Claim(nonce="n"))
