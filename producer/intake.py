@@ -146,11 +146,12 @@ class Intake:
         job = unfinished(self._stage, file_id)
         if job is None:
             return
+        captured = records.read(self._stage.results, layout.captured(file_id), Captured)
         with self._lock:
             if file_id in self._known:
                 return
-            self._known.add(file_id)
-        if records.read(self._stage.results, layout.captured(file_id), Captured) is None:
+            self._known.add(file_id)  # only now: what failed until here is tried again
+        if captured is None:
             self._submit(Capture(self._stage, job, check=self._lanes.check))
 
     def _find_lost(self, file_id: str, mark: str, publisher: Publisher) -> None:

@@ -41,6 +41,8 @@ class Repair:
     captured: Captured
     check: Callable[[], None] = lambda: None
     observer: Observer = field(init=False)
+    _unsent: dict[int, int] = field(default_factory=dict, init=False)
+    """Rounds by partition that are captured again, and of which the end isn't known to be sent."""
 
     def __post_init__(self) -> None:
         self.observer = Observer(self.stage.results, layout.repair(self.job.file_id))
@@ -54,6 +56,10 @@ class Repair:
         shares = shares_of(self.job, self.captured)
         wanted = {share: found for share, found in asked.items() if share in shares and not found[0].captured}
         if not wanted:
+            try:
+                self._send_ends(sender)
+            finally:
+                sender.forget()
             return True
         held = self.observer.take()
         if held is None:
@@ -94,9 +100,16 @@ class Repair:
             for partition, (missing, etag) in wanted.items()
             if settle(stage.results, job.file_id, partition, missing, etag)
         }
-        publish_ends(job, self.captured, sender, topic, still)
+        self._unsent |= still
         held.release()
+        self._send_ends(sender)
         return len(still) == len(wanted)
+
+    def _send_ends(self, sender: Sender) -> None:
+        if self._unsent:
+            topic = self.stage.settings.rows_topic
+            publish_ends(self.job, self.captured, sender, topic, self._unsent)
+            self._unsent = {}
 
     def _fail(self, wanted: Requests, error: Exception) -> None:
         lost = [block for missing, _ in wanted.values() for block in missing.blocks]

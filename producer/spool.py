@@ -1,5 +1,6 @@
 """Copies an upload to a local file that DuckDB can read: decompressed, in UTF-8, hashed on the way."""
 
+import errno
 import hashlib
 import itertools
 import os
@@ -10,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, Transient
 from producer.encodings import as_utf8, detect
 from producer.unpack import unpacked
 
 _HEAD = 64 * 1024
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def spool(
 
     The suffix of `key` says how it is compressed. `progress` is called with the bytes of the upload read so far.
     Memory is bounded by the chunks and a few MB. Raises InputError for what is no text, is empty, damaged, or in
-    another encoding, UsageError for an encoding there isn't; nothing is left behind then.
+    another encoding, UsageError for an encoding there isn't, Transient where the directory is full; nothing is left
+    behind then.
     """
     upload = _Counted(chunks, progress)
     descriptor, name = tempfile.mkstemp(prefix="millstream-", suffix=".csv", dir=directory)
@@ -72,8 +76,10 @@ def spool(
         if not text_bytes:
             raise InputError(f"{key} is empty; a CSV file has a header at least")
         return Spool(path, upload.sha256.hexdigest(), upload.bytes, text_bytes, found)
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise Transient(f"{key} is to be copied to {os.fspath(directory)}, which is full") from error
         raise
 
 

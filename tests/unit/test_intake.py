@@ -8,7 +8,9 @@ import pytest
 
 from pipeline import layout, missing, records
 from pipeline.claims import Observer
+from pipeline.errors import Unreachable
 from pipeline.jobs import Captured, End, Job, NameRecord
+from pipeline.store import Head
 from producer.capture import Capture
 from producer.heartbeat import Heartbeat
 from producer.intake import Intake
@@ -30,18 +32,18 @@ class AtOnce(Lanes):
         self.sender = sender
         self.tasks: list[str] = []
         self.later = False
-        self._left: list[Task] = []
+        self.left: list[Task] = []
 
     def submit(self, size: int, name: str, task: Task) -> None:
         self.tasks.append(name)
-        self._left.append(task)
+        self.left.append(task)
         if not self.later:
             self.do()
 
     def do(self, *, last_first: bool = False) -> None:
         """Do what is left, and what comes of it."""
-        while self._left:
-            self._left.pop(-1 if last_first else 0)(self.sender)  # type: ignore[arg-type]
+        while self.left:
+            self.left.pop(-1 if last_first else 0)(self.sender)  # type: ignore[arg-type]
 
     @contextmanager
     def turn(self, size: int) -> Iterator[None]:
@@ -237,3 +239,28 @@ def test_what_a_forgetful_broker_had_is_sent_from_the_start_by_whoever_captures_
     lanes.do(last_first=True)
     rows = [key for key in lanes.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
     assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
+
+
+def test_a_job_is_gone_on_with_also_where_the_first_try_fails() -> None:
+    """What raises a transient error is done again from its start."""
+    results = Steps()
+    here = stage(results=results)
+    job = taken(here)
+    intake, lanes = watching(here)
+    intake.look_at_marks(marked(here.results))
+    lanes.later = True
+    intake.look_at_marks(marked(here.results))
+    [task] = lanes.left
+    read = results.get
+
+    def get(key: str) -> tuple[bytes, Head]:
+        if key == layout.captured(job.file_id):
+            raise Unreachable("no answer")
+        return read(key)
+
+    results.get = get  # type: ignore[method-assign]
+    with pytest.raises(Unreachable):
+        task(lanes.sender)  # type: ignore[arg-type]
+    results.get = read  # type: ignore[method-assign]
+    lanes.do()
+    assert captured(here, job) is not None

@@ -165,3 +165,25 @@ def test_a_job_that_has_ended_is_repaired_no_more() -> None:
     ends = Recorder()
     assert not send_ends_again(here, work.job.file_id, ends)
     assert ends.messages == []
+
+
+def test_a_rounds_end_that_was_not_taken_is_sent_the_next_time() -> None:
+    """Its blocks are captured by then, so that nothing else asks for it."""
+    here = stage()
+    work, _ = captured(here)
+    partition = asked(here, work, 2)
+
+    def refuse_end(count: int) -> None:
+        if sender.log[-1] == "end":
+            raise Unreachable("the broker is gone")
+
+    sender = Recorder(on_send=refuse_end)
+    with pytest.raises(Unreachable):
+        work.attempt(sender)
+    after = Recorder()
+    assert work.attempt(after)
+    [(place, _, value)] = after.messages
+    assert (place, json.loads(value)["round"]) == (partition, 1)
+    again = Recorder()
+    assert work.attempt(again)
+    assert again.messages == []

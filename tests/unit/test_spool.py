@@ -1,5 +1,6 @@
 """Whatever comes as an upload is spooled as UTF-8 text, or refused with what it is and what to do."""
 
+import errno
 import gzip
 import hashlib
 import random
@@ -9,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InputError, UsageError
+from pipeline.errors import InputError, Transient, UsageError
 from producer.spool import Spool, spool
 
 TEXT = "id,name\n1,Zoë\n2,🙂\n".encode()
@@ -201,3 +202,15 @@ def test_odd_text_is_still_text(tmp_path: Path, data: bytes) -> None:
 )
 def test_an_empty_file_is_refused(tmp_path: Path, data: bytes, key: str) -> None:
     assert "is empty" in refusal(data, tmp_path, key)
+
+
+def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And isn't the upload's fault."""
+
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("producer.spool.detect", full)
+    with pytest.raises(Transient, match="is full"):
+        spool(chunks(TEXT), "a.csv", tmp_path)
+    assert list(tmp_path.iterdir()) == []
