@@ -103,11 +103,10 @@ class Assembler:
         except (ClaimLost, JobEnded, NotFound):
             # Another took over, or has ended the job and removed its parts.
             return self._publisher.finish(job)
-        self._observers.pop(job.file_id, None)
         return end
 
     def forget(self, file_id: str) -> None:
-        """Forget what was seen of a job's claim: the job has ended."""
+        """Forget what was seen of a job's claim: the job has ended. For any thread."""
         self._observers.pop(file_id, None)
 
 

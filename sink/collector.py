@@ -102,11 +102,11 @@ class Share:
             self.size += len(values[at]) + VALUE
         return len(fresh)
 
-    def learn(self, key: str, results: Ints, rejects: Ints) -> None:
-        """Note what a part holds that somebody else has put on S3."""
+    def learn(self, key: str, results: Ints, rejects: Ints, total: int | None = None) -> None:
+        """Note what a part holds that somebody else has put on S3, but for rows behind the end of a file of `total` rows."""
         self.parts.add(key)
-        self.seen.add_rows(rejects, REJECT)
-        self.seen.add_rows(results, RESULT)
+        for rows, kind in ((rejects, REJECT), (results, RESULT)):
+            self.seen.add_rows(rows if total is None else rows[rows < total], kind)
 
     def settle(self, total: int) -> None:
         """Let go of rows behind the end of the file."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.duck import Connection, quote
+from pipeline.duck import Connection, Error, quote
+from pipeline.errors import Transient
 from pipeline.jobs import Job
 from pipeline.types import ColumnType
 
@@ -25,6 +26,8 @@ REJECT_BYTES = 4 * 1024 * 1024
 
 PIECE = 1024 * 1024
 """Bytes that are read back at once."""
+
+_FULL = "No space left on device"
 
 
 def results_csv(job: Job, tables: Iterable[pa.Table], connection: Connection) -> Iterator[bytes]:
@@ -104,9 +107,14 @@ def _copy(tables: Iterable[pa.Table], select: str, connection: Connection) -> It
         for number, table in enumerate(tables):
             connection.register("chunk", table)
             header = "true" if number == 0 else "false"
-            connection.execute(
-                f"COPY (SELECT {select} FROM chunk) TO '{file}' (FORMAT csv, HEADER {header})"
-            ).fetchall()
+            try:
+                connection.execute(
+                    f"COPY (SELECT {select} FROM chunk) TO '{file}' (FORMAT csv, HEADER {header})"
+                ).fetchall()
+            except Error as error:
+                if _FULL in str(error):
+                    raise Transient(f"the output is written by way of {folder}, which is full") from error
+                raise
             connection.unregister("chunk")
             with file.open("rb") as written:
                 while piece := written.read(PIECE):

@@ -29,7 +29,7 @@ class Finisher:
     """Publishes jobs, however long S3 takes.
 
     `busy` has the file_ids of those that are being finished, and of those that couldn't be and are left until the next start:
-    these are in `failed` too, and in `stuck`, by name, with the reason.
+    these are in `failed` too, each with its name, and in `stuck`, by name, with the reason.
     """
 
     def __init__(self, results: ObjectStore, publisher: Publisher, assembler: Assembler) -> None:
@@ -43,13 +43,13 @@ class Finisher:
         self._stopping = threading.Event()
         self._done: queue.SimpleQueue[tuple[Job, End | None]] = queue.SimpleQueue()
         self.busy: set[str] = set()
-        self.failed: set[str] = set()
+        self.failed: dict[str, str] = {}
         self.stuck: dict[str, str] = {}
 
     @property
     def working(self) -> set[str]:
         """Return the jobs that are being finished."""
-        return self.busy - self.failed
+        return self.busy - self.failed.keys()
 
     def publish(self, done: Frozen, *, repaired: bool) -> None:
         """Publish a job from memory; `repaired` says that rows of it may have been asked for again."""
@@ -75,6 +75,14 @@ class Finisher:
             found.append(self._done.get())
             self.busy.discard(found[-1][0].file_id)
         return found
+
+    def forget(self, file_id: str) -> None:
+        """Let go of a job that has ended: also of one that couldn't be finished here, and was by another."""
+        name = self.failed.pop(file_id, None)
+        if name is not None:
+            self.busy.discard(file_id)
+            self.stuck.pop(name, None)
+        self._assembler.forget(file_id)
 
     def close(self) -> None:
         """Finish what is being done; what hasn't begun is left."""
@@ -111,7 +119,7 @@ class Finisher:
                 log.exception(
                     "publishing failed; the job stays as it is until the next start", job=job.file_id
                 )
-                self.failed.add(job.file_id)
+                self.failed[job.file_id] = job.name
                 self.stuck[job.name] = f"{type(error).__name__}: {error}"
                 return
             else:

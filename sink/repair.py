@@ -28,16 +28,20 @@ class Doubt:
     parts: frozenset[str]
 
 
-def repair(results: ObjectStore, publisher: Publisher, doubt: Doubt) -> bool:
+def repair(results: ObjectStore, publisher: Publisher, doubt: Doubt, *, told: bool) -> bool:
     """Ask for the next round of a share, or fail its job after the last; return whether there is news of the job.
 
-    Nothing is asked for while the current round is under way: its end hasn't come through.
+    Nothing is asked for while the current round is under way: its end hasn't come through. `told` says that the job's mark
+    tells of lost blocks: where it doesn't, whoever asked died before that.
     """
     job, partition = doubt.job, doubt.partition
     asked = missing.current(results, job.file_id, partition)
     current = asked.round if asked else 0
     if current not in doubt.rounds:
-        return False
+        if asked is None or asked.captured or told:
+            return False
+        missing.request(results, job.file_id, partition, current, asked.blocks)
+        return True
     if current >= ROUNDS:
         lost = missing.described(job, doubt.captured.rows, doubt.lacking)
         reason = f"{lost} have gaps after {ROUNDS} rounds of repair: sent again, and never back from partition {partition}"

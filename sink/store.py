@@ -244,7 +244,7 @@ class Sink:
     def _consider(self, collection: Collection, *, look: bool = False) -> None:
         """Publish a job that is held whole; of another, put the shares that are whole on S3, and `look` at what lies there."""
         file_id, captured = collection.job.file_id, collection.captured
-        if captured is None or file_id in self._finisher.busy:
+        if captured is None or file_id in self._finisher.busy or self._stopping.is_set():
             return
         for partition, share in collection.shares.items():
             if share.rounds and collection.has_all_of(partition):
@@ -336,6 +336,7 @@ class Sink:
             for lot in (share.lot, share.end, *share.leaving):
                 self._ledger.release(share.partition, lot)
             self._spiller.give_up(share.leaving)
+        self._finisher.forget(file_id)
         self._book.forget(file_id)
 
     def _note_sweep(self) -> None:
@@ -357,15 +358,17 @@ class Sink:
 
     def _learn(self, collection: Collection) -> None:
         """Note what others have put on S3 of the shares that are ours now."""
+        total = collection.captured.rows if collection.captured else None
         for part in self._parts.get(collection.job.file_id, ()):
             if part.partition in self._mine and part.key not in collection.share(part.partition).parts:
-                collection.share(part.partition).learn(part.key, *runs_to_rows(part))
+                collection.share(part.partition).learn(part.key, *runs_to_rows(part), total)
 
     def _wanted(self) -> Wanted:
         collections = self._collections
         waiting = frozenset(file_id for file_id, one in collections.items() if one.captured is None)
         doubts = tuple(doubt for one in collections.values() for doubt in self._doubts(one))
-        return Wanted(frozenset(self._finisher.working), frozenset(collections), waiting, doubts)
+        held = frozenset(collections) | frozenset(self._finisher.failed)
+        return Wanted(frozenset(self._finisher.working), held, waiting, doubts)
 
     def _doubts(self, collection: Collection) -> Iterable[Doubt]:
         """Return the shares of a job that have ended, lack rows, and have had no new one for a while."""

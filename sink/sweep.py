@@ -169,7 +169,7 @@ class Sweeper:
         there = {part.key for part in parts if part.partition == doubt.partition}
         if file_id not in marks or file_id in found.ended or not there <= doubt.parts:
             return
-        if repair(self._store, self._publisher, doubt):
+        if repair(self._store, self._publisher, doubt, told=file_id in found.repaired):
             found.repaired.add(file_id)
 
     def _account(self, file_id: str) -> Captured | None:

@@ -15,7 +15,7 @@ from pipeline.store import MemoryStore
 from sink.collector import Collection
 from sink.inventory import Inventory, seen_of
 from sink.merge import STRETCH_BYTES, Merge
-from sink.parts import OpenPart, encode, first_row, part_job, part_partition
+from sink.parts import OpenPart, encode, first_row, part_job, part_partition, runs_to_rows
 from sink.seen import REJECT as REJECTED
 from sink.seen import RESULT, Seen, from_runs, to_runs
 from tests.jobs import make_captured, make_job
@@ -223,3 +223,16 @@ def test_long_rows_are_kept_and_fetched_in_small_pieces() -> None:
     found = list(merge(store, job, 100, part.width).results())
     assert [len(piece) for piece in found] == [42, 42, 16]
     assert pa.concat_tables(found).column("order_id").to_pylist() == text
+
+
+def test_rows_behind_the_end_in_a_part_are_not_learnt() -> None:
+    """Somebody's forged row was spilled before the account was known: it completes nothing, and puts nothing in doubt."""
+    store, before = MemoryStore(), Collection(JOB)
+    add(before, [*range(10), 10, 11])
+    spill(store, before)
+    after = Collection(JOB)
+    after.settle(make_captured(JOB, 10))
+    for part in Inventory(store).of_job(JOB.file_id):
+        after.share(part.partition).learn(part.key, *runs_to_rows(part), 10)
+    assert after.is_complete()
+    assert all(after.has_all_of(partition) for partition in range(3))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import duck, layout, records
-from pipeline.errors import Unreachable
+from pipeline.errors import Transient, Unreachable
 from pipeline.jobs import End, Job, NameRecord, Receipt
 from pipeline.store import MemoryStore
 from sink.collector import Collection, Frozen
@@ -225,3 +225,19 @@ def test_a_failed_job_loses_its_mark_and_keeps_its_reason() -> None:
     assert keys(store, layout.OPEN) == []
     assert [key for key in keys(store, layout.JOBS) if "/out-" in key] == []
     assert isinstance(records.read(store, layout.end(job.file_id), End), End)
+
+
+def test_a_full_disk_is_waited_out() -> None:
+    """A job isn't given up for what passes."""
+
+    class Full:
+        def register(self, *_: object) -> None:
+            pass
+
+        def execute(self, _sql: str) -> None:
+            raise duck.Error("IO Error: Could not write file: No space left on device")
+
+    store, job = MemoryStore(), make_job()
+    open_job(store, job)
+    with pytest.raises(Transient, match="is full"):
+        Publisher(store).publish(complete(job, 3), Full())  # type: ignore[arg-type]

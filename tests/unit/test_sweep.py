@@ -167,3 +167,17 @@ def test_a_job_that_has_ended_is_not_repaired() -> None:
     Publisher(store).end(job, "cancelled", "x")
     look(store, Wanted(doubts=(doubt(job, 20, (1,), {0}, set()),)))
     assert missing.current(store, job.file_id, job.partition(4)) is None
+
+
+def test_a_request_whose_asker_died_before_the_mark_told_of_it_is_told_of() -> None:
+    """Whoever watches learns of it from the mark alone."""
+    store, job = MemoryStore(), make_job()
+    open_job(store, job, 20)
+    doubts = Wanted(doubts=(doubt(job, 20, (1,), {0}, set()),))
+    missing.request(store, job.file_id, job.partition(4), 1, [1])
+    store.put(layout.open_mark(job.file_id), b"")
+    assert look(store, doubts).repaired == {job.file_id}
+    mark = store.head(layout.open_mark(job.file_id))
+    assert missing.lacks(mark)
+    look(store, doubts)
+    assert store.head(layout.open_mark(job.file_id)) == mark, "told once"
