@@ -26,6 +26,7 @@ def test_parts_that_are_written_while_it_stops_begin_nothing_new() -> None:
     sink._mine = {0}
     for share in collection.shares.values():
         sink._spill(share)
+    sink._spiller._pool.shutdown()  # all three are on S3, and not taken note of
     sink.stop()
     sink._spiller.close()
     sink._finisher.close()
