@@ -27,15 +27,25 @@ _REPLACED = 3
 
 
 async def answer(
-    request: Request, reader: Reader, name: str, wait: float, content: Callable[[Receipt], Awaitable[Content]]
+    request: Request,
+    reader: Reader,
+    name: str,
+    wait: float,
+    content: Callable[[Receipt], Awaitable[Content]],
+    running: Callable[[State], Awaitable[Response | None]] | None = None,
 ) -> Response:
-    """Find the newest result and send what `content` makes of its receipt."""
+    """Find the newest result and send what `content` makes of its receipt.
+
+    Where it is still on its way, the answer is what `running` makes of that, if it is given, whatever older result there is.
+    """
     existing(name)
     for _ in range(_REPLACED):
         state = await _newest(request, reader, name, wait)
-        if state.served is None:
-            return _nothing(state)
         try:
+            if running is not None and state.pending:
+                return await running(state) or _nothing(state)
+            if state.served is None:
+                return _nothing(state)
             return await send(request, reader, state, state.served, await content(state.served))
         except NotFound:
             continue

@@ -18,6 +18,7 @@ from pipeline.store import READ_CHUNK, ObjectStore
 from sink.http_catalogue import Catalogue
 from sink.http_problems import Trouble
 from sink.http_spool import Spools
+from sink.inventory import Inventory
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class Reader:
     upload_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(UPLOADS))
     downloads: int = 0
     made: int = 0
+    partials: int = 0
+    inventories: dict[str, Inventory] = field(default_factory=dict)
     underway: Counter[str] = field(default_factory=Counter)
     spools: Spools = field(default_factory=Spools)
     picture: Picture = field(default_factory=Picture)

@@ -13,10 +13,12 @@ from pipeline import layout
 from pipeline.errors import NotFound
 from pipeline.jobs import Job, Receipt, Stored
 from pipeline.records import read
+from pipeline.states import State
 from sink.http_access import BEARER, MayRead
 from sink.http_answer import answer
 from sink.http_negotiation import MEDIA_TYPES, Format
-from sink.http_problems import Answers, documented, reference
+from sink.http_partial import so_far
+from sink.http_problems import Answers, Trouble, documented, reference
 from sink.http_reader import Reader, TheReader
 from sink.http_send import Content
 from sink.http_views import JobView
@@ -34,6 +36,15 @@ Wait = Annotated[
 
 Wanted = Annotated[
     Format | None, Query(alias="format", description="The format of the answer; without it, by Accept")
+]
+
+Partial = Annotated[
+    bool,
+    Query(
+        alias="partial",
+        description="While the newest is computed: the rows from its start that are on S3 already, as CSV; "
+        "`Millstream-Rows` says which",
+    ),
 ]
 
 router = APIRouter(dependencies=[MayRead, BEARER])
@@ -55,6 +66,11 @@ _HEADERS: dict[str, Any] = {
     "Millstream-Generation": {
         "description": "How many times the file was taken on",
         "schema": {"type": "integer"},
+    },
+    "Millstream-Rows": {
+        "description": "With `?partial=true` while the job runs: the rows of the file, counted from 0, that this is of, "
+        "as `0-8191`; rejected ones are among them, and not in it",
+        "schema": {"type": "string"},
     },
     "Millstream-File-Id": {"description": "The job that made it", "schema": {"type": "string"}},
 }
@@ -110,19 +126,31 @@ _RECEIPT: dict[str, Any] = {
 @router.head("/results/{name:path}", operation_id="head_result", tags=["results"], **_RESULT)
 @router.get("/results/{name:path}", operation_id="get_result", tags=["results"], **_RESULT)
 async def result(
-    request: Request, reader: TheReader, name: str, wait: Wait = 0, wanted: Wanted = None
+    request: Request,
+    reader: TheReader,
+    name: str,
+    wait: Wait = 0,
+    wanted: Wanted = None,
+    partial_: Partial = False,
 ) -> Response:
     """Send the newest result there is, with `Millstream-State: recomputing` while a newer one is on its way.
 
     In another format than CSV values have the types of the calculation. JSON is an array of objects, one on a line.
+    With `?partial=true` a file that is computed is answered for with the rows that there are so far, 202 where there are none,
+    and whatever is there of older results is left out of it. They are CSV, as they will stand at the result's beginning.
     """
+    if partial_ and wanted not in (None, "csv"):
+        raise Trouble(422, f"partial = true, format = {wanted!r}: rows so far are sent as csv alone")
 
     async def content(receipt: Receipt) -> Content:
         assert receipt.output is not None
         there = _stored(receipt.output, name.rpartition("/")[2])
         return replace(there, job=partial(_job, reader, receipt), format=wanted)
 
-    return await answer(request, reader, name, wait, content)
+    async def running(state: State) -> Response | None:
+        return await so_far(request, reader, state, CSV)
+
+    return await answer(request, reader, name, wait, content, running if partial_ else None)
 
 
 @router.head("/rejects/{name:path}", operation_id="head_rejects", tags=["results"], **_REJECTS)
