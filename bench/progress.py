@@ -1,6 +1,5 @@
-"""How far a topic is, seen from outside: the ends of its partitions, asked of the broker every 50 ms, or more seldom where
-answering takes it long: 30 times as long as it takes. (The embedded broker lists all batches for an answer: 5 ms for 700,000
-rows.)
+"""How far a topic is, seen from outside: the ends of its partitions, asked of the broker every 50 ms. The embedded broker,
+which lists all batches for an answer (5 ms for 700,000 rows), is asked more seldom: every 30 times as long as it takes.
 
 It is the same clock for everybody, whatever client writes and whatever time it puts on its messages: the first sample in which
 something has been appended is the start, the last sample in which the ends moved is the end. What was there at the start isn't
@@ -75,7 +74,7 @@ class Observer:
         while True:
             moment = time.time()
             written = self.written()
-            pause = max(EVERY, RARELY * (time.time() - moment))
+            pause = EVERY if self._exact else max(EVERY, RARELY * (time.time() - moment))
             if written and (first is None or written != last[1]):
                 last = (moment, written, processes.usage())
                 first = first or last
