@@ -116,7 +116,7 @@ class Reader:
         self._on_replaced = on_replaced
         self._attempts = attempts
         self._identity = Identity(settings, topic)
-        self._client.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self._subscribe()
 
     def read(self, timeout: float) -> list[Batch]:
         """Return the next runs of messages, at most one per partition, or none after `timeout` seconds.
@@ -196,8 +196,18 @@ class Reader:
             "the topic was made anew: reading it from its start", topic=self.topic, partitions=sorted(numbers)
         )
         self.epoch += 1
+        if not numbers:
+            # The group shared out the partitions while there was no such topic, and would find out by and by.
+            self._client.unsubscribe()
+            self._subscribe()
+            return
         self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
         self._on_replaced(numbers)
+
+    def _subscribe(self) -> None:
+        self._client.subscribe(
+            [self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
 
     def _start(self, partitions: list[TopicPartition]) -> None:
         """Start partitions at their committed offsets, or at the beginning."""

@@ -72,10 +72,7 @@ def orders(path: Path, rows: int) -> Path:
     """Write a file of which every hundredth row is bad."""
     prices = (f"{row % 50}.25" if row % 100 != 99 else '"9,99"' for row in range(rows))
     lines = (f"{row:06},{row % 9},{price}\n" for row, price in enumerate(prices))
-    path.write_text(
-        "order_id,quantity,price\n"
-        + "".join(f"{line.replace('9,99', chr(34) + '9,99' + chr(34))}\n" for line in lines)
-    )
+    path.write_text("order_id,quantity,price\n" + "".join(lines))
     return path
 
 
