@@ -16,10 +16,10 @@ class Ledger:
     def read(self, partition: int, first: int, last: int) -> None:
         """Note that offsets `first` to `last` are about to be collected.
 
-        Where they are lower than what was read before, the topic is another than before: what is noted of it is forgotten.
+        Where they are lower than what was read before, the topic is another than before.
         """
         if first < self._next.get(partition, 0):
-            self.forget(partition)
+            self.begin_again(partition, first)
         self._next[partition] = last + 1
 
     def hold(self, partition: int, lot: int, offset: int) -> bool:
@@ -35,8 +35,19 @@ class Ledger:
         if held:
             held.pop(lot, None)
 
+    def begin_again(self, partition: int, offset: int = 0) -> None:
+        """Note that a partition's topic was made anew.
+
+        Offsets of the old one mean nothing. What is in memory only stays so: nothing of the new one may be committed before
+        it is on S3, since rows that come again are recognised and not held a second time.
+        """
+        held = self._held.get(partition, {})
+        self.forget(partition)
+        if held:
+            self._held[partition] = dict.fromkeys(held, offset)
+
     def forget(self, partition: int) -> None:
-        """Forget a partition: it is somebody else's, or its topic was made anew."""
+        """Forget a partition: it is somebody else's."""
         self._next.pop(partition, None)
         self._held.pop(partition, None)
         self._committed.pop(partition, None)

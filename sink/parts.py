@@ -250,7 +250,7 @@ class OpenPart:
         try:
             self._reader = pq.ParquetFile(self._file)
             self.groups = [self._group(number) for number in range(self._reader.metadata.num_row_groups)]
-        except pa.ArrowException as error:
+        except (pa.ArrowException, AttributeError, IndexError, OSError) as error:
             raise Permanent(f"{key} is no part of a job: {error}") from error
 
     def coverage(self) -> Part:
@@ -300,6 +300,8 @@ def read_part(store: ObjectStore, key: str) -> Part:
     opened = OpenPart(store, key)
     try:
         return opened.coverage()
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise Permanent(f"{key} is no part of a job: {error!r}") from error
     finally:
         opened.close()
 

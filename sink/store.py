@@ -429,7 +429,7 @@ class Sink:
         """Keep the rows that are held, and forget offsets of the topic that is no more."""
         metrics.REBALANCES.labels(STAGE, "replaced").inc()
         for partition in partitions:
-            self._ledger.forget(partition)
+            self._ledger.begin_again(partition)
             self._places[partition] = Place(0, 0)
 
     def _lost(self, partitions: Partitions) -> None:

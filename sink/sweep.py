@@ -5,9 +5,10 @@ was seen of a job without a mark is left over.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Collection as Keys
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -72,6 +73,7 @@ class Sweeper:
         self._running: Future[Found] | None = None
         self._jobs: dict[str, Job] = {}
         self._accounts: dict[str, Captured] = {}
+        self._unreadable: set[str] = set()
         self._due = 0.0
         self._least = 0.0
 
@@ -119,26 +121,40 @@ class Sweeper:
             file_id: captured for file_id, captured in self._accounts.items() if file_id in marks
         }
         for file_id in frozenset(wanted.held) - frozenset(wanted.busy) - marks.keys():
-            if self._end(file_id) is not None:
-                found.ended.append(file_id)
+            with self._only(file_id):
+                if self._end(file_id) is not None:
+                    found.ended.append(file_id)
         for file_id, mark in marks.items():
             if missing.lacks(mark):
                 found.repaired.add(file_id)
-            try:
+            with self._only(file_id):
                 self._look_at(file_id, wanted, parts.get(file_id, []), found)
-            except Transient:
-                raise
-            except MillstreamError as error:
-                log.warning("an open job can't be read", job=file_id, why=str(error))
         for file_id in wanted.waiting:
-            captured = self._account(file_id)
-            if captured is not None:
-                found.captured[file_id] = captured
+            with self._only(file_id):
+                captured = self._account(file_id)
+                if captured is not None:
+                    found.captured[file_id] = captured
         for doubt in wanted.doubts:
-            self._look_into(doubt, marks.keys(), parts.get(doubt.job.file_id, []), found)
-        self._remove_parts({file_id: left for file_id, left in parts.items() if file_id not in marks})
+            with self._only(doubt.job.file_id):
+                self._look_into(doubt, marks.keys(), parts.get(doubt.job.file_id, []), found)
+        for file_id, left in parts.items():
+            if file_id not in marks:
+                with self._only(file_id):
+                    self._remove_parts(file_id, left)
         self._abort(uploads, marks.keys())
         return found
+
+    @contextmanager
+    def _only(self, file_id: str) -> Iterator[None]:
+        """Let what can't be read of one job stop no look at the others; it is said once."""
+        try:
+            yield
+        except Transient:
+            raise
+        except MillstreamError as error:
+            if file_id not in self._unreadable:
+                log.warning("what is there of a job can't be read", job=file_id, why=str(error))
+                self._unreadable.add(file_id)
 
     def _look_at(self, file_id: str, wanted: Wanted, parts: list[Part], found: Found) -> None:
         """Look at a marked job: finish it where it has ended; see whether its rows are all in parts."""
@@ -183,12 +199,11 @@ class Sweeper:
     def _end(self, file_id: str) -> End | None:
         return records.read(self._store, layout.end(file_id), End)
 
-    def _remove_parts(self, left: dict[str, list[Part]]) -> None:
-        """Remove parts of jobs that have ended, or that nobody knows: written by somebody who learned of it too late."""
-        for file_id, parts in left.items():
-            if self._end(file_id) is not None or records.read(self._store, layout.job(file_id), Job) is None:
-                for part in parts:
-                    self._store.delete(part.key)
+    def _remove_parts(self, file_id: str, parts: list[Part]) -> None:
+        """Remove parts of a job that has ended, or that nobody knows: written by somebody who learned of it too late."""
+        if self._end(file_id) is not None or records.read(self._store, layout.job(file_id), Job) is None:
+            for part in parts:
+                self._store.delete(part.key)
 
     def _abort(self, uploads: Iterable[Unfinished], marks: Keys[str]) -> None:
         """Abort multipart uploads of outputs, and copies to names, that no open job can be about."""

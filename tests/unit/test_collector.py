@@ -146,3 +146,19 @@ def test_offsets_are_committed_up_to_the_oldest_row_in_memory() -> None:
 def test_rejects_of_both_kinds_are_objects_with_an_error(value: bytes) -> None:
     """As the sink expects them."""
     assert isinstance(json.loads(value)["error"], str)
+
+
+def test_rows_held_when_a_topic_is_made_anew_still_hold_back_its_offsets() -> None:
+    """They come again as duplicates, which hold nothing: a kill would leave them neither in memory nor before the offset."""
+    ledger = Ledger()
+    ledger.read(0, 0, 99)
+    ledger.hold(0, 1, 40)
+    ledger.begin_again(0)
+    assert ledger.committable() == {}
+    ledger.read(0, 0, 49)
+    assert ledger.committable() == {0: 0}
+    ledger.read(0, 50, 59)
+    ledger.read(0, 20, 29)  # once more, and nobody told of it
+    assert ledger.committable() == {0: 20}
+    ledger.release(0, 1)
+    assert ledger.committable() == {0: 30}

@@ -1,6 +1,11 @@
 """What somebody left half done is found by its open mark, and finished."""
 
+import io
 from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from pipeline import layout, missing
 from pipeline.jobs import End, Job, NameRecord
@@ -181,3 +186,24 @@ def test_a_request_whose_asker_died_before_the_mark_told_of_it_is_told_of() -> N
     assert missing.lacks(mark)
     look(store, doubts)
     assert store.head(layout.open_mark(job.file_id)) == mark, "told once"
+
+
+@pytest.mark.parametrize("broken", ["parts", "captured", "end"])
+def test_what_cannot_be_read_of_one_job_hides_no_other(broken: str) -> None:
+    """Strangers' objects among the parts, and records of a later format, are left alone."""
+    store, job, other = MemoryStore(), make_job(), make_job(name="other.csv")
+    for one in (job, other):
+        open_job(store, one)
+    store.put(layout.captured(other.file_id), make_captured(other, 5).dump())
+    if broken == "parts":
+        table = pa.table({"row": [1]})
+        out = io.BytesIO()
+        pq.write_table(table, out, write_statistics=False)
+        for key in ("0-0-x.parquet", "strange.parquet", "readme.txt"):
+            store.put(f"{layout.PARTS}{job.file_id}/{key}", out.getvalue())
+    else:
+        store.put({"captured": layout.captured, "end": layout.end}[broken](job.file_id), b"[]")
+    found = look(store, Wanted(held={job.file_id, other.file_id}, waiting={job.file_id, other.file_id}))
+    assert list(found.captured) == [other.file_id]
+    assert found.ended == []
+    assert layout.open_mark(job.file_id) in {head.key for head in store.list(layout.OPEN)}
