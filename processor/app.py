@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,8 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
 def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
     traces.configure(settings, "process")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave(0))  # until Faust takes them: there is nothing to finish yet
     # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
     waiting = ["starting"]
     app = make_app(settings, results)
@@ -201,6 +204,15 @@ def _check(settings: Settings, results: ObjectStore) -> None:
 
 class _Quick(ModeWorker):
     """Faust's worker without the two seconds that it sleeps after all its services have ended."""
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        """Stop. A Faust that is told to while it starts goes on starting, and never ends: then there is nothing to finish."""
+        (app,) = self.services
+        consumer = cast(BatchConsumer, cast(App, app).consumer)
+        if not consumer.joined:
+            consumer.abandon()
+            leave(0)
+        super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:
         return

@@ -50,6 +50,9 @@ _NO_TABLES = "this transport is for an app without tables: positions change by a
 POLL = 0.1
 """Seconds that one consume waits for messages."""
 
+GOODBYE = 2.0
+"""Seconds that leaving the group may take a worker that has nothing in hand."""
+
 
 class _Handoff:
     """The queue between poller and event loop, bounded by batches and bytes; gives what waits of a partition as one run."""
@@ -368,6 +371,12 @@ class BatchConsumer(base.Consumer):
     def close(self) -> None:
         """Stop polling; called by Faust when a rebalance meets a stopping app."""
         self._closing.set()
+
+    def abandon(self) -> None:
+        """Leave the group before anything was assigned; within GOODBYE seconds, or else the group finds out."""
+        self._closing.set()
+        if self._poller is not None:
+            self._poller.join(GOODBYE)
 
     # ---- the poller thread
 

@@ -1,0 +1,38 @@
+"""A worker ends when it is asked to, also while it is still starting."""
+
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from millstream import ports
+from tests.integration.stack import Stack, stack
+from tests.integration.test_chain import FLIGHTS
+from tests.services.kafka import Broker
+from tests.services.s3 import S3
+
+
+def _reasons(port: int) -> list[str]:
+    try:
+        reasons: list[str] = httpx.get(f"http://127.0.0.1:{port}/health/ready").json().get("reasons", [])
+    except httpx.TransportError:
+        return []
+    return reasons
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
+    number: signal.Signals, tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Joining takes three seconds on this broker. Faust by itself would go on starting, and stay for ever."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    [port] = ports.choose(1)
+    chain: Stack
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix, MILLSTREAM_HEALTH_PORT=str(port)) as chain:
+        chain.start("process")
+        chain.until(lambda: _reasons(port) == ["no partitions assigned yet"], "the worker to start")
+        worker = chain.processes.pop("process")
+        worker.send_signal(number)
+        assert worker.wait(10) == 0
+        assert "partitions assigned" not in chain.log("process").read_text()
