@@ -117,11 +117,12 @@ def test_a_completion_whose_answer_is_lost_has_happened_or_is_transient(failing:
 
 def test_a_conditional_completion_whose_answer_is_lost_stays_as_it_was_made(failing: Failing) -> None:
     """Whoever copies reads back: the target is the source once, and the second try has its condition against it."""
-    failing.right.put("source", b"content")
+    large = b"content" * 200_000  # what is small is got and put, in one piece
+    failing.right.put("source", large)
     failing.lose_answer(r"^POST .*uploadId")
     with pytest.raises((Transient, PreconditionFailed)):
         failing.store.copy("source", "target", if_none_match=True)
-    assert failing.right.get("target")[0] == b"content"
+    assert failing.right.get("target")[0] == large
     with pytest.raises(PreconditionFailed):
         failing.store.copy("source", "target", if_none_match=True)
     assert failing.unfinished() == []
