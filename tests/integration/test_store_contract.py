@@ -217,32 +217,39 @@ def test_a_copy_has_the_content_and_metadata_of_its_own(kept: Kept, size: int) -
     assert kept.unfinished() == []
 
 
-def test_a_copy_takes_names_that_need_quoting(store: ObjectStore) -> None:
-    store.put("a b/größe+100%?#.csv", b"content")
+TIMES = pytest.mark.parametrize("times", [1, 400_000], ids=["small", "large"])
+"""What is small is got and put, what is large is copied on the server: the promise is the same."""
+
+
+@TIMES
+def test_a_copy_takes_names_that_need_quoting(store: ObjectStore, times: int) -> None:
+    store.put("a b/größe+100%?#.csv", b"content" * times)
     store.copy("a b/größe+100%?#.csv", "c d/ß&=.csv")
-    assert store.get("c d/ß&=.csv")[0] == b"content"
+    assert store.get("c d/ß&=.csv")[0] == b"content" * times
 
 
-def test_a_copy_is_made_only_where_its_condition_holds(kept: Kept) -> None:
+@TIMES
+def test_a_copy_is_made_only_where_its_condition_holds(kept: Kept, times: int) -> None:
     store = kept.store
-    store.put("one", b"one")
-    store.put("two", b"two")
+    store.put("one", b"one" * times)
+    store.put("two", b"two" * times)
     first = store.copy("one", "target", if_none_match=True)
     with pytest.raises(PreconditionFailed):
         store.copy("two", "target", if_none_match=True)
     second = store.copy("two", "target", if_match=first)
     with pytest.raises(PreconditionFailed):
         store.copy("one", "target", if_match=first)
-    assert store.get("target")[0] == b"two"
+    assert store.get("target")[0] == b"two" * times
     assert store.head("target").etag == second
     assert kept.unfinished() == []
 
 
-def test_of_racing_conditional_copies_one_that_won_stays(kept: Kept) -> None:
+@TIMES
+def test_of_racing_conditional_copies_one_that_won_stays(kept: Kept, times: int) -> None:
     """SeaweedFS looks at the condition and completes in two steps, so that two may win: whoever copies reads back."""
     store = kept.store
     for number in range(4):
-        store.put(f"source-{number}", b"writer %d" % number)
+        store.put(f"source-{number}", b"writer %d" % number * times)
     before = store.put("target", b"before")
     together = threading.Barrier(4)
 
@@ -256,7 +263,7 @@ def test_of_racing_conditional_copies_one_that_won_stays(kept: Kept) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         won = list(pool.map(write, range(4)))
-    assert store.get("target")[0] in [b"writer %d" % number for number in range(4) if won[number]]
+    assert store.get("target")[0] in [b"writer %d" % number * times for number in range(4) if won[number]]
     assert kept.unfinished() == []
 
 
