@@ -191,6 +191,7 @@ def test_a_stage_killed_half_way_loses_and_doubles_nothing(
     assert chain.get("/results/orders.csv", wait="60").text == result
     receipt = chain.get("/receipts/orders.csv").json()
     assert (receipt["rows"], receipt["results"], receipt["rejected"]) == (60_000, 59_940, 60)
+    chain.logged(victim, "partitions assigned", times=2)  # also where all was done before the kill
 
 
 def test_workers_that_join_leave_and_sleep_lose_no_row(chain: Stack) -> None:

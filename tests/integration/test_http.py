@@ -497,7 +497,7 @@ def test_s3_out_of_reach_is_named_within_ten_seconds(s3: S3, tmp_path: Path) -> 
 
 def test_tokens_come_from_the_settings(s3: S3, tmp_path: Path) -> None:
     with reader_of(s3, tmp_path, MILLSTREAM_HTTP_TOKEN="secret") as reader:
-        status, headers, _ = curl("-T", "-", f"{reader.url}/uploads/orders.csv", "-H", "Content-Length: 0")
+        status, headers, _ = curl("-X", "PUT", "--data-binary", "a", f"{reader.url}/uploads/orders.csv")
         assert (status, headers["www-authenticate"]) == (401, 'Bearer realm="millstream"')
         token = {"Authorization": "Bearer secret"}
         assert httpx.put(f"{reader.url}/uploads/orders.csv", content=CSV, headers=token).status_code == 201
