@@ -211,6 +211,7 @@ class _Quick(ModeWorker):
         consumer = cast(BatchConsumer, cast(App, app).consumer)
         if not consumer.joined:
             consumer.abandon()
+            cast(App, app).teller.close()  # else the page counts it among the workers for a while
             leave(0)
         super()._schedule_shutdown(signal)
 
