@@ -31,6 +31,10 @@ COMMIT_EVERY = 1.0
 """Seconds between commits; each waits until everything computed so far is delivered."""
 
 
+STOPPING = 8.0
+"""Seconds that a worker has to finish what it has begun when it is asked to end; a container is killed after ten."""
+
+
 class _Whole(Codec):
     """A batch comes as it is: it is decoded by the agent, vectorised."""
 
@@ -213,6 +217,8 @@ class _Quick(ModeWorker):
             consumer.abandon()
             cast(App, app).teller.close()  # else the page counts it among the workers for a while
             leave(0)
+        # What isn't done by then comes again, for whoever has the partitions next.
+        self.loop.call_later(STOPPING, leave, 0)
         super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:
