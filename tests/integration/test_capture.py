@@ -24,22 +24,6 @@ def csv(rows: int) -> bytes:
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "millstream.toml").write_text(CONFIGURATION)
-    return tmp_path
-
-
-@pytest.fixture
-def env(broker: Broker, s3: S3, topic_prefix: str) -> dict[str, str]:
-    return environment(broker, s3, topic_prefix)
-
-
-@pytest.fixture
-def rows_topic(broker: Broker, topic_prefix: str) -> Callable[[], list[Message]]:
-    return lambda: consume(broker, f"{topic_prefix}.rows")
-
-
 def job_of(s3: S3, name: str) -> dict[str, Any]:
     """The name's job, as anybody with an S3 client finds it."""
     client = s3.client()

@@ -9,35 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
 from pipeline import missing
 from pipeline.s3 import S3Store
-from tests.integration.chain import CONFIGURATION, Message, consume, environment, millstream, running
+from tests.integration.chain import Message, consume, millstream, running
 from tests.integration.test_capture import captured_of, claim_of, csv, dealt, get, job_of, split, wait_for
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
 IMPATIENT = ["-m", "tests.integration.impatient"]
 ROWS = 400_000
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "millstream.toml").write_text(CONFIGURATION)
-    return tmp_path
-
-
-@pytest.fixture
-def env(broker: Broker, s3: S3, topic_prefix: str) -> dict[str, str]:
-    return environment(broker, s3, topic_prefix)
-
-
-@pytest.fixture
-def rows_topic(broker: Broker, topic_prefix: str) -> Callable[[], list[Message]]:
-    return lambda: consume(broker, f"{topic_prefix}.rows")
 
 
 def end_of(s3: S3, file_id: str) -> dict[str, Any]:

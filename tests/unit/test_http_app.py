@@ -15,17 +15,6 @@ from tests.files import Files
 from tests.http_client import Client, reader, settings
 
 
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
-
-
 def test_an_unknown_route_is_a_problem(client: Client) -> None:
     answer = client.get("/nothing/here")
     assert answer.status_code == 404

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -50,12 +49,6 @@ def files(store: Opened) -> Files:
     found = Files(results=store)
     found.published(output=CSV)
     return found
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
 
 
 def unzstd(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """`?partial=true`: what there is of a result while its job runs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 
@@ -16,17 +16,6 @@ from tests.http_client import Client, reader, settings
 from tests.unit.sink_doubles import REJECT, add, expected, spill
 
 SO_FAR = "/results/orders.csv?partial=true"
-
-
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
 
 
 def running(files: Files, generation: int = 1) -> Job:

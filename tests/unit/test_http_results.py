@@ -19,17 +19,6 @@ CSV = b"order_id,total\n007,29.97\n"
 ETAG = f'"{hashlib.sha256(CSV).hexdigest()}"'
 
 
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
-
-
 def test_a_published_file_is_sent_with_all_its_headers(files: Files, client: Client) -> None:
     receipt = files.published()
     answer = client.get("/results/orders.csv")

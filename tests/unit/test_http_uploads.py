@@ -1,7 +1,7 @@
 """PUT of an upload."""
 
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 
 import pytest
@@ -16,17 +16,6 @@ from tests.files import Files
 from tests.http_client import CALCULATION, Client, reader, settings
 
 CSV = b"order_id,quantity,price\n007,3,9.99\n"
-
-
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
 
 
 def unread() -> AsyncIterator[bytes]:

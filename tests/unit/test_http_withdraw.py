@@ -1,22 +1,9 @@
 """Cancel and delete over HTTP."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.files import Files
 from tests.http_client import Client, reader, settings
-
-
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
 
 
 def test_a_job_is_cancelled_once_and_for_all(files: Files, client: Client) -> None:

@@ -25,17 +25,6 @@ OUTPUT = b"order_id,total\n007,29.97\n009,10.00\n"
 REJECTS = b"order_id,quantity,price,_row,_error\n008,x,1,1,quantity: 'x' is not BIGINT\n"
 
 
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
-@pytest.fixture
-def client(files: Files) -> Iterator[Client]:
-    with reader(files) as found:
-        yield found
-
-
 def done(files: Files, key: str = "orders.csv") -> Receipt:
     files.upload(key, CONTENT)
     job = files.take_on(key)

@@ -9,11 +9,6 @@ from pipeline.store import Head, MemoryStore
 from tests.files import Files
 
 
-@pytest.fixture
-def files() -> Files:
-    return Files()
-
-
 def where(files: Files, name: str = "orders.csv") -> State:
     return look(files.uploads, files.results, name)
 
