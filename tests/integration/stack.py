@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import httpx
@@ -82,6 +83,20 @@ class Stack:
     def get(self, path: str, **query: str) -> httpx.Response:
         """Ask the reader."""
         return httpx.get(self.http + path, params=query, timeout=120)
+
+    def assert_result(self, name: str, expected: str, wait: int = 90) -> None:
+        """Fetch a result, wait for it so many seconds at most, and fail with the first line that differs."""
+        answer = self.get(f"/results/{name}", wait=str(wait))
+        assert answer.status_code == 200, f"{name}: {answer.status_code} {answer.text[:1000]}\n{self.logs()}"
+        same = answer.text == expected  # not in the assertion, which would print both files
+        assert same, f"{name}: {difference(answer.text.splitlines(), expected.splitlines())}\n{self.logs()}"
+
+
+def difference(lines: list[str], expected: list[str]) -> str:
+    """Return where two files differ first."""
+    pairs = enumerate(zip_longest(lines, expected), start=1)
+    number, (line, right) = next(((n, pair) for n, pair in pairs if pair[0] != pair[1]), (0, ("", "")))
+    return f"{len(lines)} lines for {len(expected)}; line {number} is {line!r}, expected {right!r}"
 
 
 @contextmanager

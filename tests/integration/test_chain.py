@@ -141,7 +141,7 @@ def test_foreign_and_broken_messages_on_both_topics_change_no_result(
     (chain.folder / "later.csv").write_text(source)
     push(chain, "later.csv", "--wait")
     for name in ("orders.csv", "later.csv"):
-        assert chain.get(f"/results/{name}").text == result
+        chain.assert_result(name, result, wait=0)
     assert len(chain.get("/rejects/later.csv").text.splitlines()) == 31
 
 
@@ -173,7 +173,7 @@ def test_a_header_alone_gives_a_header_and_rejects_alone_give_one_too(chain: Sta
     (chain.folder / "bad.csv").write_text("order_id,quantity,price\n1,x,y\n2,x,y\n")
     push(chain, "empty.csv", "bad.csv", "--wait")
     for name, rejected in (("empty.csv", 0), ("bad.csv", 2)):
-        assert chain.get(f"/results/{name}").text == "order_id,total\n"
+        chain.assert_result(name, "order_id,total\n", wait=0)
         assert chain.get(f"/receipts/{name}").json()["rejected"] == rejected
 
 
@@ -188,7 +188,7 @@ def test_a_stage_killed_half_way_loses_and_doubles_nothing(
     push(chain, "orders.csv")
     chain.kill(victim)
     chain.start(victim)
-    assert chain.get("/results/orders.csv", wait="60").text == result
+    chain.assert_result("orders.csv", result)
     receipt = chain.get("/receipts/orders.csv").json()
     assert (receipt["rows"], receipt["results"], receipt["rejected"]) == (60_000, 59_940, 60)
     chain.logged(victim, "partitions assigned", times=2)  # also where all was done before the kill
@@ -214,4 +214,4 @@ def test_workers_that_join_leave_and_sleep_lose_no_row(chain: Stack) -> None:
             case "leave":
                 assert chain.stop("process") == 0
     for number in range(4):
-        assert chain.get(f"/results/orders-{number}.csv", wait="90").text == result
+        chain.assert_result(f"orders-{number}.csv", result)

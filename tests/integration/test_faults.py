@@ -58,7 +58,7 @@ def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
         assert [position.offset for position in at if position.offset > 0] == []
         limit(1_000_000)
         chain.start("process")
-        assert chain.get("/results/orders.csv", wait="60").text == result
+        chain.assert_result("orders.csv", result)
 
 
 def test_a_worker_that_may_read_no_more_leaves_without_a_commit(
@@ -79,7 +79,7 @@ def test_a_worker_that_may_read_no_more_leaves_without_a_commit(
         chain.env.pop("MILLSTREAM_KAFKA_OPTIONS")
         chain.start("sink")
         push(chain, "orders.csv", "--wait")
-        assert chain.get("/results/orders.csv").text == result
+        chain.assert_result("orders.csv", result, wait=0)
 
 
 def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
@@ -103,7 +103,7 @@ def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
             "    return pa.table({'cost': pc.multiply(table.column('weight'), 2.0)})\n"
         )
         config.write_text(SHIPPING + FLIGHTS)
-        assert chain.get("/results/parcels.csv", wait="60").text == "parcel,cost\nA1,5.0\n"
+        chain.assert_result("parcels.csv", "parcel,cost\nA1,5.0\n")
         assert json.loads(chain.get("/receipts/parcels.csv").text)["rejected"] == 1
 
 
@@ -141,7 +141,7 @@ def test_a_message_flood_of_strangers_stops_nobody(
             )
         producer.flush()
         push(chain, "orders.csv", "--wait")
-        assert chain.get("/results/orders.csv").text == result
+        chain.assert_result("orders.csv", result, wait=0)
 
 
 def test_stages_that_start_before_their_services_wait_and_say_so(
@@ -161,6 +161,6 @@ def test_stages_that_start_before_their_services_wait_and_say_so(
         ready = functools.partial(embedded.broker_answers, later.bootstrap)
         with process.running(command, ready, log=tmp_path / "kafka.log"):
             push(chain, "orders.csv")
-            assert chain.get("/results/orders.csv", wait="60").text == result
+            chain.assert_result("orders.csv", result)
             for name in list(chain.processes):
                 assert chain.stop(name) == 0

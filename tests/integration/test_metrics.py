@@ -56,7 +56,7 @@ def test_rows_in_are_rows_out_and_rejects_across_a_workers_kill(chain: Stack, s3
     computed = figure(chain, "process", "millstream_rows_total", stage="process")
     chain.kill("process")
     chain.start("process")
-    assert chain.get("/results/orders.csv", wait="90").text == result, chain.logs()
+    chain.assert_result("orders.csv", result)
 
     captured = figure(chain, "watch", "millstream_captured_rows_total")
     results = figure(chain, "sink", "millstream_published_rows_total", fate="result")

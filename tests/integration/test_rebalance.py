@@ -41,7 +41,7 @@ def stream(chain: Stack, *names: str) -> None:
 def assert_right(chain: Stack, *names: str) -> None:
     _, result = orders(range(ROWS), bad=1000)
     for name in names:
-        assert chain.get(f"/results/{name}", wait="90").text == result, chain.logs()
+        chain.assert_result(name, result)
         receipt = chain.get(f"/receipts/{name}").json()
         assert (receipt["rows"], receipt["results"]) == (ROWS, ROWS - ROWS // 1000)
 

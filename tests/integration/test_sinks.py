@@ -79,7 +79,7 @@ class Desk:
 
     def assert_right(self, receipt: dict[str, int]) -> None:
         """The result is the file's, its receipt says this, and nothing of the work is left."""
-        assert self.chain.get("/results/orders.csv", wait="100").text == RESULT, self.chain.logs()
+        self.chain.assert_result("orders.csv", RESULT, wait=100)
         found = self.chain.get("/receipts/orders.csv").json()
         assert (found["rows"], found["rejected"]) == (ROWS, ROWS // 100)
         assert {name: found[name] for name in receipt} == receipt

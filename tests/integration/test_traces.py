@@ -69,7 +69,7 @@ def test_a_file_is_one_trace_from_its_upload_to_its_publication(
                 done = httpx.put(f"{chain.http}/uploads/{name}", content=source, headers=headers, timeout=60)
                 assert done.status_code == 201
             for name in ("a.csv", "b.csv"):
-                assert chain.get(f"/results/{name}", wait="60").text == result, chain.logs()
+                chain.assert_result(name, result)
         traces = {trace for _, _, trace in received}
         assert len(traces) == 2
         assert begun in traces
