@@ -26,7 +26,7 @@ up: $(INSTALLED)
 	@$(BIN)/millstream up
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 chaos: $(INSTALLED_DEV)
 	$(BIN)/python -m tests.chaos --record --broker $(or $(BROKER),embedded) --jobs $(or $(JOBS),1) \

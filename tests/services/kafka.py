@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import functools
 import gc
 import os
@@ -258,17 +259,17 @@ def _jars() -> Path | None:
 def _fetch_jars(maven: str | None) -> Path:
     """Have Maven copy Kafka's jars (54 MB) into the cache, in one step: it is whole or not there."""
     _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE.parent) as fresh:
+    with (_CACHE.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=_CACHE.parent) as fresh:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own cache isn't made for two at once
+        if found := _jars():
+            return found
         (Path(fresh) / "pom.xml").write_text(_POM)
         wanted = f"-DoutputDirectory={fresh}/kafka/libs"
         goal = (str(maven), "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", wanted)
         done = subprocess.run(goal, cwd=fresh, capture_output=True, text=True)
         if done.returncode:
             missing("kafka", f"mvn could not fetch its jars: {(done.stdout + done.stderr).strip()[-500:]}")
-        try:
-            (Path(fresh) / "kafka").rename(_CACHE)
-        except OSError:
-            assert _jars(), "the cache can't be written"  # somebody else was first
+        (Path(fresh) / "kafka").rename(_CACHE)
     return _CACHE / "libs"
 
 
