@@ -90,6 +90,11 @@ def rejects(file_id: str, nonce: str) -> str:
     return f"{JOBS}{file_id}/rejects-{nonce}.csv"
 
 
+def replaces(file_id: str, replaced: str) -> str:
+    """An empty object in a published job's folder: the outputs of the job that it took the place of aren't removed yet."""
+    return f"{JOBS}{file_id}/replaces-{replaced}"
+
+
 def end(file_id: str) -> str:
     """How it ended: the one decision, for ever."""
     return f"{JOBS}{file_id}/end.json"

@@ -9,15 +9,22 @@ LOOKS = 20
 """Looks at `<name>` until somebody else's writing to it counts as trouble."""
 
 
-def set_receipt(results: ObjectStore, receipt: Receipt) -> Receipt | None:
-    """Write the receipt over that of a lower generation, which is returned; leave a higher one's."""
+def set_receipt(results: ObjectStore, receipt: Receipt) -> None:
+    """Write the receipt over that of a lower generation; leave a higher one's.
+
+    Once it is written nothing says any more whose place it took: so a job that has outputs is noted before, in the folder of
+    the one that takes its place, for whoever clears up.
+    """
     key = layout.receipt(receipt.name)
     while True:
         found = records.read_with_etag(results, key, Receipt)
-        if found is not None and found[0].generation >= receipt.generation:
-            return None
-        if records.replace(results, key, receipt, found[1] if found else None):
-            return found[0] if found else None
+        there, etag = found or (None, None)
+        if there is not None and there.generation >= receipt.generation:
+            return
+        if there is not None and there.output is not None and receipt.output is not None:
+            records.mark(results, layout.replaces(receipt.file_id, there.file_id))
+        if records.replace(results, key, receipt, etag):
+            return
 
 
 def settle_name(results: ObjectStore, name: str) -> Receipt | None:

@@ -2,10 +2,10 @@
 
     1. output and rejects, whole, under fresh names
     2. end.json, If-None-Match, naming them: it alone decides how the job ended
-    3. the receipt, by compare-and-set, only over a lower generation's
+    3. a note in the job's folder of whose receipt it replaces; the receipt, by compare-and-set, only over a lower generation's
     4. <name>, a server-side copy, If-Match; then the receipt is read again, and if it names another job, that one's is copied
        (3 and 4: `sink/name.py`)
-    5. parts, outputs that nobody names, the previous receipt's outputs are removed, and last the open mark
+    5. parts, outputs that nobody names, those of the job that is noted, and last the open mark are removed
 
 Whoever finds a mark and an end.json goes on from 3, or from 5 where the end isn't "published" (`finish`). A name that was
 deleted gets a receipt that says so, and <name> and outputs go (`sink/withdraw.py` begins that). An answer lost is no
@@ -138,31 +138,39 @@ class Publisher:
 
     def _finish(self, job: Job, end: End, *, in_parts: bool = True) -> None:
         """Steps 3 to 5; without parts, where the job is known to have none."""
-        replaced = current = None
+        current = None
         if end.receipt is not None:
-            replaced = set_receipt(self._store, end.receipt)
+            set_receipt(self._store, end.receipt)
             current = settle_name(self._store, job.name)
         if in_parts:
             for head in list(self._store.list(layout.parts(job.file_id))):
                 self._store.delete(head.key)
-        self._clear(job, current, replaced)
+        self._clear(job, current)
 
-    def _clear(self, job: Job, current: Receipt | None, replaced: Receipt | None) -> None:
-        """Step 5; `current` is the name's receipt, `replaced` the one that this job's took the place of."""
+    def _clear(self, job: Job, current: Receipt | None) -> None:
+        """Step 5; `current` is the name's receipt."""
         named: set[str] = set()
         if current is not None and current.file_id == job.file_id:
             named = {stored.key for stored in (current.output, current.rejects) if stored}
         for key in [layout.claim(job.file_id), layout.assembly(job.file_id)]:
             self._store.delete(key)
-        folder = f"{layout.JOBS}{job.file_id}/"
-        for head in list(self._store.list(folder)):
-            if head.key.rpartition("/")[2].startswith(("out-", "rejects-")) and head.key not in named:
-                self._store.delete(head.key)
-        if replaced is not None and replaced.file_id != job.file_id:
-            for stored in (replaced.output, replaced.rejects):
-                if stored is not None:
-                    self._store.delete(stored.key)
+        noted = layout.replaces(job.file_id, "")
+        for key in self._remove_outputs(job.file_id, named):
+            if key.startswith(noted):
+                # Noted before the receipt, which only goes up: nothing will ever name those outputs again.
+                self._remove_outputs(key.removeprefix(noted), set())
+                self._store.delete(key)
         self._store.delete(layout.open_mark(job.file_id))
+
+    def _remove_outputs(self, file_id: str, named: set[str]) -> list[str]:
+        """Remove the outputs and rejects of a job that aren't `named`; return what else lies in its folder."""
+        left = []
+        for head in list(self._store.list(f"{layout.JOBS}{file_id}/")):
+            if not head.key.rpartition("/")[2].startswith(("out-", "rejects-")):
+                left.append(head.key)
+            elif head.key not in named:
+                self._store.delete(head.key)
+        return left
 
 
 def _why(record: NameRecord) -> tuple[str, str]:

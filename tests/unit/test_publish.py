@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,43 @@ def test_a_job_cut_at_any_write_is_finished_by_whoever_comes_next(step: int, aft
         if Publisher(store).finish(job) is None:
             Publisher(store).publish(complete(job, 9), CONNECTION)
     assert_published(store, job, 9)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["call lost", "answer lost"])
+@pytest.mark.parametrize("step", range(1, 12))
+def test_a_newer_generation_cut_at_any_write_leaves_nothing_of_the_older_one(step: int, after: bool) -> None:
+    """Also between its receipt, which says no longer whose place it took, and the clearing up."""
+    store = Breaking(step, after)
+    old, new = make_job(generation=1), make_job(generation=2, etag="b" * 32)
+    open_job(store, old)
+    Publisher(store).publish(complete(old, 6), CONNECTION)
+    open_job(store, new)
+    store.armed = True
+    with suppress(Unreachable):
+        Publisher(store).publish(complete(new, 9), CONNECTION)
+    store.armed = False
+    if layout.open_mark(new.file_id) in keys(store) and Publisher(store).finish(new) is None:
+        Publisher(store).publish(complete(new, 9), CONNECTION)
+    assert_published(store, new, 9)
+    assert not [key for key in keys(store, layout.JOBS) if "/replaces-" in key]
+
+
+def test_what_an_older_generation_left_goes_also_where_a_newer_one_came_between() -> None:
+    """The second died after its receipt; the third, then the second is finished by others."""
+    first, second, third = (make_job(generation=number, etag=f"{number:032x}") for number in (1, 2, 3))
+    store = Breaking(6, after=False)  # of the second: output, end, note, receipt, <name>
+    open_job(store, first)
+    Publisher(store).publish(complete(first, 6), CONNECTION)
+    open_job(store, second)
+    store.armed = True
+    with pytest.raises(Unreachable):
+        Publisher(store).publish(complete(second, 7), CONNECTION)
+    store.armed = False
+    assert receipt_of(store).file_id == second.file_id
+    open_job(store, third)
+    Publisher(store).publish(complete(third, 8), CONNECTION)
+    Publisher(store).finish(second)
+    assert_published(store, third, 8)
 
 
 def test_two_publishers_never_both_win() -> None:
