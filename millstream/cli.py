@@ -14,6 +14,7 @@ import typer
 
 from millstream import options
 from pipeline.ends import INTERRUPTED
+from pipeline.printable import plain
 
 COMMANDS = (
     "up",
@@ -119,4 +120,4 @@ def _presented(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _complain(text: str) -> None:
-    print(f"millstream: {text}", file=sys.stderr)
+    print(f"millstream: {plain(text)}", file=sys.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from millstream.process import Process
+from pipeline.printable import plain
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)  # ANSI
 _WIDTH = 9
@@ -80,7 +81,7 @@ class LogLines:
         if self._milestones is not None:
             self._milestones.note(name, line)
         with self._lock:
-            text = f"{name:<{_WIDTH}} | {line}"
+            text = f"{name:<{_WIDTH}} | {plain(line)}"
             self._file.emit(logging.makeLogRecord({"msg": text}))
             if self._stream is None or (name in self._terse and not _TROUBLE.match(line)):
                 return

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
 
+from pipeline.printable import flat, plain
+
 LINE_EVERY = 5.0
 """Seconds between two plain lines."""
 
@@ -49,7 +51,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """See Progress."""
-        print(text, file=self._stream, flush=True)
+        print(plain(text), file=self._stream, flush=True)
 
     def captured(self, name: str, rows: int, share: float | None) -> None:
         """See Progress."""
@@ -84,7 +86,7 @@ class Bar:
         )
 
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[rows]:,} rows"),
@@ -98,7 +100,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """See Progress."""
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(plain(text), markup=False, highlight=False)
 
     def captured(self, name: str, rows: int, share: float | None) -> None:
         """See Progress."""
@@ -106,7 +108,7 @@ class Bar:
         if name not in self._tasks:
             self._bars.start()
             self._started[name] = now
-            self._tasks[name] = self._bars.add_task(name, total=None, rows=0, speed="")
+            self._tasks[name] = self._bars.add_task(flat(name), total=None, rows=0, speed="")
         elapsed = now - self._started[name]
         speed = f"{rows / elapsed:,.0f} rows/s" if elapsed > 0.5 else ""
         total = None if share is None else 1.0

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from millstream.watching import Running
 from pipeline.figures import Figures
+from pipeline.printable import flat
 from pipeline.states import State
 
 _STAGES = (("capture", "captured"), ("compute", "computed"), ("store", "stored"))
@@ -67,7 +68,7 @@ def as_tables(running: Running) -> Group:
     if running.errors:
         parts += [
             Text("\nWhat is in the way", "bold"),
-            *(Text(f"  {error}", "red") for error in running.errors),
+            *(Text(f"  {flat(error)}", "red") for error in running.errors),
         ]
     return Group(*parts)
 
@@ -110,7 +111,7 @@ def _jobs(running: Running) -> Table:
             _time(found.eta),
         )
         if found.waits_for:
-            table.add_row(Text(f"  {found.waits_for}", "yellow"))
+            table.add_row(Text(f"  {flat(found.waits_for)}", "yellow"))
     return table
 
 
@@ -127,8 +128,8 @@ def _processes(running: Running) -> Table:
         said = process.said
         lags = "  ".join(f"{number}:{said.lag.get(number, 0):,}" for number in said.partitions)
         table.add_row(
-            Text(process.stage, "yellow" if said.waits else "green"),
-            process.instance,
+            Text(flat(process.stage), "yellow" if said.waits else "green"),
+            Text(_short(process.instance, 36)),
             _number(process.rate or None),
             _number(said.rows),
             _number(process.lag) if said.partitions else "",
@@ -154,9 +155,9 @@ def _time(seconds: float | None) -> str:
 
 
 def _short(text: str, width: int) -> str:
-    """Return a name without what would move the cursor, its end kept where it is too long."""
-    plain = "".join(c if c.isprintable() else "·" for c in text)
-    return plain if len(plain) <= width else "…" + plain[1 - width :]
+    """Return a name as one line, its end kept where it is too long."""
+    line = flat(text)
+    return line if len(line) <= width else "…" + line[1 - width :]
 
 
 def _counted(number: int, noun: str, nouns: str | None = None) -> str:
@@ -171,5 +172,5 @@ def left(state: State, found: Figures) -> str:
     if found.eta is not None and state.pending:
         said.append(f"{_time(found.eta)} left")
     if found.waits_for:
-        said.append(f"it waits: {found.waits_for}")
+        said.append(f"it waits: {flat(found.waits_for)}")
     return "; ".join(said)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
+from pipeline.printable import flat
 from pipeline.settings import Settings, config_file
 from pipeline.states import counted
 from processor.calculate import Calculated, Calculator
@@ -95,14 +96,14 @@ def _further(rows: int, rejects: dict[int, str]) -> Iterator[str]:
     for row, why in rejects.items():
         first.setdefault(why, row)
     for why, row in list(first.items())[:_REASONS]:
-        yield f"    row {row}: {_flat(why)}"
+        yield f"    row {row}: {flat(why)}"
     if len(first) > _REASONS:
         yield f"    and {counted(len(first) - _REASONS, 'further reason')}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
     """Yield aligned lines; the last column is as wide as it likes."""
-    cells = [[_cell(text) for text in row[:-1]] + [_flat(row[-1])] for row in rows]
+    cells = [[_cell(text) for text in row[:-1]] + [flat(row[-1])] for row in rows]
     widths = [max(len(row[place]) for row in [header, *cells]) for place in range(len(header) - 1)]
     for row in [header, ["-" * width for width in [*widths, len(header[-1])]], *cells]:
         line = "  ".join(text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True))
@@ -110,10 +111,5 @@ def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    flat = _flat(text)
-    return flat if len(flat) <= _WIDEST else flat[: _WIDEST - 1] + "…"
-
-
-def _flat(text: str) -> str:
-    """Return text without what would move the cursor."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    line = flat(text)
+    return line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…"

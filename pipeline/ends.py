@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from pipeline.errors import MillstreamError
+from pipeline.printable import plain
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -14,7 +15,7 @@ def ended(stage: str, work: Callable[[], None]) -> int:
     try:
         work()
     except MillstreamError as error:
-        print(f"{stage}: {error}", file=sys.stderr)
+        print(f"{stage}: {plain(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -2,10 +2,12 @@
 
 import logging
 import sys
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
+from pipeline.printable import plain
 from pipeline.settings import Settings
 
 
@@ -17,7 +19,7 @@ def configure(settings: Settings, stage: str) -> None:
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), pad_event_to=30, exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(), pad_event_to=30, exception_formatter=_traceback
         )
     )
 
@@ -28,6 +30,7 @@ def configure(settings: Settings, stage: str) -> None:
     shared: list[Any] = [
         stamped,
         structlog.contextvars.merge_contextvars,
+        _keep if as_json else _spelt_out,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
     ]
@@ -49,3 +52,16 @@ def configure(settings: Settings, stage: str) -> None:
 
 def _keep(_: Any, __: str, event: Any) -> Any:
     return event
+
+
+def _spelt_out(_: Any, __: str, event: Any) -> Any:
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = plain(value)
+    return event
+
+
+def _traceback(stream: TextIO, error: Any) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.write(plain(text.getvalue()))

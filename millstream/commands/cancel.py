@@ -18,6 +18,7 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     from millstream.stores import stores
     from pipeline.errors import JobEnded
     from pipeline.names import name_of
+    from pipeline.printable import plain
     from sink.withdraw import cancel
 
     both = stores(options.quiet_settings())
@@ -27,4 +28,4 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
             f"{name} was {end.state} already"
             + (f": {end.reason}" if end.reason else "; there is nothing to cancel")
         )
-    print(f"{name}  cancelled")
+    print(plain(f"{name}  cancelled"))

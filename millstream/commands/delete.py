@@ -16,8 +16,9 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     """
     from millstream.stores import stores
     from pipeline.names import name_of
+    from pipeline.printable import plain
     from sink.withdraw import delete
 
     both = stores(options.quiet_settings())
     delete(both.uploads, both.results, name_of(name))
-    print(f"{name}  deleted")
+    print(plain(f"{name}  deleted"))

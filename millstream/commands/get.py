@@ -25,6 +25,7 @@ def command(
     from millstream.stores import stores
     from pipeline.errors import NotFound
     from pipeline.names import name_of
+    from pipeline.printable import plain
     from pipeline.states import look
 
     both = stores(options.quiet_settings())
@@ -32,7 +33,8 @@ def command(
     if state.served is None or state.served.output is None:
         raise NotFound(f"{name} has no result: {state.summary}")
     if state.state != "published":
-        print(f"millstream: this is an older result; the newest is {state.summary}", file=sys.stderr)
+        older = f"millstream: this is an older result; the newest is {state.summary}"
+        print(plain(older), file=sys.stderr)
     with both.results.open(state.served.output.key) as body:
         if output is None:
             for chunk in body.chunks:

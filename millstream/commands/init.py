@@ -23,5 +23,6 @@ def command(
     Example:  millstream init orders.csv
     """
     from millstream.init import init
+    from pipeline.printable import plain
 
-    print(init(file, dialect.overrides(delimiter, quote, escape, encoding, skip)))
+    print(plain(init(file, dialect.overrides(delimiter, quote, escape, encoding, skip))))

@@ -23,10 +23,11 @@ def command(
 
     Example:  millstream preview orders.csv | head
     """
+    from pipeline.printable import plain
     from producer.preview import preview
 
     def explain(text: str) -> None:
-        print(text, file=sys.stderr)
+        print(plain(text), file=sys.stderr)
 
     for line in preview(file, dialect.overrides(delimiter, quote, escape, encoding, skip), explain):
         sys.stdout.buffer.write(line)

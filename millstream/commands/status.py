@@ -24,22 +24,23 @@ def command(
     from millstream.stores import stores
     from pipeline.errors import NotFound
     from pipeline.names import name_of
+    from pipeline.printable import flat, plain
     from pipeline.states import look
 
     settings = options.quiet_settings()
     both = stores(settings)
     if name is None:
         names = _names(both)
-        width = max((len(each) for each in names), default=0)
+        width = max((len(flat(each)) for each in names), default=0)
         for each in names:
-            print(f"{each:<{width}}  {look(both.uploads, both.results, each).summary}")
+            print(f"{flat(each):<{width}}  {plain(look(both.uploads, both.results, each).summary)}")
         return
     state = look(both.uploads, both.results, name_of(name))
     if state.state == "unknown":
         raise NotFound(f"{name}: no upload and no result of that name; millstream status lists what there is")
-    print(f"{state.name}  {state.summary}")
+    print(plain(f"{state.name}  {state.summary}"))
     if state.recomputing:
-        print(f"{state.name}  an older result can be fetched meanwhile")
+        print(plain(f"{state.name}  an older result can be fetched meanwhile"))
     if state.pending:
         _show_bars(settings, state)
 

@@ -30,6 +30,7 @@ def command(
     told = dialect.overrides(delimiter, quote, escape, encoding, skip)
     settings = options.quiet_settings()
     from millstream.trial import trial
+    from pipeline.printable import plain
 
     for line in trial(file, settings, rows, name, told):
-        print(line)
+        print(plain(line))

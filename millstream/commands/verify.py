@@ -23,7 +23,8 @@ def command(
     from millstream.stores import stores
     from millstream.verify import verify
     from pipeline.names import name_of
+    from pipeline.printable import plain
 
     both = stores(options.quiet_settings())
     for found in verify(both.uploads, both.results, name_of(name), deep=deep):
-        print(found)
+        print(plain(found))
