@@ -2,9 +2,9 @@
 
 Whatever an expression does there, it can do no harm: it is checked as capture checks it and runs on the locked DuckDB
 connection, in a process without credentials, whose memory, time and files are limited, and which is killed when its time is
-up. Python functions are refused.
+up, or the reader is asked to end. Python functions are refused.
 
-    run(request)        starts the process, gives it a request, returns its answer; both are JSON
+    run(request, stopping)           starts the process, gives it a request, returns its answer; both are JSON
     python -m millstream.trialbox    the process: request on stdin, answer on stdout
 """
 
@@ -15,13 +15,19 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import Transient
+
 SECONDS = 30.0
 """What a request may take, from the start of the process to its end."""
+
+_LOOK = 0.2
+"""Seconds between two looks at whether the reader is asked to end."""
 
 CPU_SECONDS = 10
 MEMORY = 4 * 2**30
@@ -45,27 +51,46 @@ _LIMITS = [
 ]
 
 
-def run(request: bytes) -> bytes:
-    """Return the answer to a request: a result, or `{"error": …}` with what a person can do about it."""
+def run(request: bytes, stopping: Callable[[], bool]) -> bytes:
+    """Return the answer to a request: a result, or `{"error": …}` with what a person can do about it.
+
+    Raises Transient, with the process killed, as soon as `stopping()` says so.
+    """
     code = str(Path(__file__).parents[1])
     with tempfile.TemporaryDirectory(prefix="millstream-try-") as folder:
         environment = {"PATH": os.defpath, "PYTHONPATH": code, "TMPDIR": folder, "LANG": "C.UTF-8"}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "millstream.trialbox"],
-                input=request,
-                capture_output=True,
-                timeout=SECONDS,
-                cwd=folder,
-                env=environment,
-                start_new_session=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return _error(f"it took longer than {SECONDS:.0f} s: try something that computes less in a row")
-    if done.returncode or not done.stdout:
+        with subprocess.Popen(
+            [sys.executable, "-m", "millstream.trialbox"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        ) as process:
+            try:
+                found = _talk(process, request, stopping)
+            finally:
+                process.kill()  # leaving the block waits for it; one that has ended is let be
+    if found is None:
+        return _error(f"it took longer than {SECONDS:.0f} s: try something that computes less in a row")
+    if process.returncode or not found:
         return _error("it took more memory or time than a try may")
-    return done.stdout
+    return found
+
+
+def _talk(process: "subprocess.Popen[bytes]", request: bytes, stopping: Callable[[], bool]) -> bytes | None:
+    """Return what a process answers, None where its time is up."""
+    given: bytes | None = request
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if stopping():
+            raise Transient("the reader is ending: try it again")
+        try:
+            return process.communicate(given, timeout=_LOOK)[0]
+        except subprocess.TimeoutExpired:
+            given = None  # communicate() goes on with what it was given first
+    return None
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from starlette.types import Message
 
 from sink.http_access import BEARER, MayWrite
 from sink.http_problems import Trouble, documented
+from sink.http_reader import TheReader
 
-Trial = Callable[[bytes], bytes]
-"""Takes a Try as JSON and returns a Tried, or `{"error": …}`."""
+Trial = Callable[[bytes, Callable[[], bool]], bytes]
+"""Takes a Try as JSON and returns a Tried, or `{"error": …}`; raises Transient soon after its second argument says that the
+server is asked to end."""
 
 HEAD = 64 * 1024
 """Bytes of the file that a browser sends."""
@@ -109,7 +111,7 @@ class Tried(BaseModel):
     summary="Try a calculation on a file's first rows",
     responses=documented(400, 401, 403, 404, 413, 422, 500, 503),
 )
-async def try_calculation(request: Request, wanted: Try) -> Tried:
+async def try_calculation(request: Request, reader: TheReader, wanted: Try) -> Tried:
     """Compute the first rows of a file without uploading it; nothing is kept."""
     trial: Trial | None = request.app.state.trial
     if trial is None:
@@ -117,7 +119,8 @@ async def try_calculation(request: Request, wanted: Try) -> Tried:
             404, "this reader can't try calculations: it is one that runs as  millstream serve  that can"
         )
     text = wanted.model_dump_json().encode()
-    found = json.loads(await to_thread.run_sync(trial, text, limiter=AT_ONCE))
+    answer = await to_thread.run_sync(trial, text, reader.stopping, limiter=AT_ONCE)
+    found = json.loads(answer)
     if "error" in found:
         raise Trouble(422, found["error"])
     return Tried.model_validate(found)

@@ -1,6 +1,9 @@
-"""A worker ends when it is asked to, also while it is still starting."""
+"""A worker ends when it is asked to, also while it is still starting; a reader whatever it is computing."""
 
+import base64
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -36,3 +39,29 @@ def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
         worker.send_signal(number)
         assert worker.wait(10) == 0
         assert "partitions assigned" not in chain.log("process").read_text()
+
+
+def test_a_reader_ends_in_time_whatever_somebody_tries(
+    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Two calculations that take a core each for as long as they may, and one that waits for its turn."""
+    slow = "levenshtein(repeat(a, 20000), repeat(b, 20000))"
+    calculation = f'[calculations.mine]\nmatch = "*.csv"\nid = "a"\noutputs = {{ c = "{slow}" }}\n'
+    content = base64.b64encode(b"a,b\n" + b"1,2\n" * 1000).decode()
+    wanted = {"name": "x.csv", "content": content, "calculation": calculation}
+    with (
+        stack(tmp_path, embedded_kafka, s3, topic_prefix, "serve") as chain,
+        ThreadPoolExecutor(3) as clients,
+    ):
+        chain.logged("serve", "serving")
+        reader = chain.processes["serve"]
+        asked = [clients.submit(httpx.post, f"{chain.http}/try", json=wanted, timeout=60) for _ in range(3)]
+        chain.until(lambda: _children(reader.pid) == 2, "two calculations to be tried")
+        began = time.monotonic()
+        assert chain.stop("serve") == 0
+        assert time.monotonic() - began < 8
+        assert [answer.result().status_code for answer in asked] == [503, 503, 503]
+
+
+def _children(pid: int) -> int:
+    return sum(len(file.read_text().split()) for file in Path(f"/proc/{pid}/task").glob("*/children"))

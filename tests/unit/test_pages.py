@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -141,7 +141,7 @@ def test_static_parts_are_kept_by_browsers_and_nothing_else_is_given(client: Cli
 
 
 def test_try_hands_the_request_on_and_says_what_went_wrong(files: Files) -> None:
-    def trial(request: bytes) -> bytes:
+    def trial(request: bytes, stopping: Callable[[], bool]) -> bytes:
         wanted = json.loads(request)
         if wanted["calculation"] == "bad":
             return b'{"error":"outputs.total: syntax error"}'
