@@ -71,6 +71,11 @@ class HttpSettings(BaseModel):
     downloads: int = Field(
         2000, description="downloads at a time; whoever comes then is asked to come again (503)", ge=1
     )
+    watchers: int = Field(
+        1000,
+        description="clients of /events at a time; whoever comes then is asked to come again (503)",
+        ge=1,
+    )
     cors: tuple[str, ...] = Field(
         (),
         description="origins whose pages may use the reader, as https://example.com; `*` is any",

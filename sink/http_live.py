@@ -13,13 +13,14 @@ from typing import Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from pipeline.errors import MillstreamError
 from pipeline.figures import told
 from pipeline.picture import InstancePicture, JobPicture, Picture
 from sink.http_access import BEARER, MayRead
 from sink.http_catalogue import Catalogue
-from sink.http_problems import Answers, documented
+from sink.http_problems import Answers, Trouble, documented
 from sink.http_reader import TheReader
 
 EVERY = 1.0
@@ -39,6 +40,9 @@ RECENT = 60.0
 
 RETRY = 2000
 """Milliseconds after which a browser that lost its connection comes back."""
+
+FULL = 10
+"""Seconds after which a client that wasn't let in may come again."""
 
 
 def job_figures(picture: JobPicture) -> dict[str, Any]:
@@ -138,12 +142,37 @@ class Live:
             changed.set()
 
 
+class Watching(StreamingResponse):
+    """The stream of one watcher, who was counted when it was made: it leaves however the answer ends."""
+
+    def __init__(self, live: Live, stream: AsyncIterator[bytes]) -> None:
+        """Watch from now on."""
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(stream, media_type="text/event-stream", headers=headers)
+        self._live = live
+        live.watch()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See starlette.responses.Response."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._live.leave()
+
+
 router = APIRouter(dependencies=[MayRead, BEARER])
 
 _STREAM: Answers = {
     200: {
         "description": "A stream of events; each one's data is a JSON object with `jobs`, `processes` and `files`",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+_FULL: Answers = {
+    503: documented(503)[503]
+    | {
+        "description": "As many watch as `http.watchers` lets in: come again after Retry-After seconds",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
     }
 }
 
@@ -154,7 +183,7 @@ _STREAM: Answers = {
     tags=["jobs"],
     summary="The figures of everything that runs, once a second",
     response_class=StreamingResponse,
-    responses=_STREAM | documented(401, 422, 500, 503),
+    responses=_STREAM | documented(401, 422, 500) | _FULL,
 )
 async def events(
     request: Request, reader: TheReader, last_event_id: str | None = Header(None)
@@ -162,25 +191,22 @@ async def events(
     """Send what runs whenever it has changed, as server-sent events, until the client or the server ends.
 
     An event is the whole picture: who was away misses nothing by reading the next one. With the `Last-Event-ID` of the present
-    one, it isn't sent again.
+    one, it isn't sent again. There may be as many watchers as `http.watchers` says.
     """
     live: Live = request.app.state.live
+    if live.watchers >= reader.settings.http.watchers:
+        raise Trouble(503, "as many watch as may: ask again", {"Retry-After": str(FULL)})
 
     async def stream() -> AsyncIterator[bytes]:
         sent, said = last_event_id, time.monotonic()
-        live.watch()
-        try:
-            yield b"retry: %d\n\n" % RETRY
-            while not reader.stopping():
-                if live.id and live.id != sent:
-                    sent, said = live.id, time.monotonic()
-                    yield b"id: %s\ndata: %s\n\n" % (sent.encode(), live.data)
-                elif time.monotonic() - said >= HEARTBEAT:
-                    said = time.monotonic()
-                    yield b": still here\n\n"
-                await live.next(0.5)
-        finally:
-            live.leave()
+        yield b"retry: %d\n\n" % RETRY
+        while not reader.stopping():
+            if live.id and live.id != sent:
+                sent, said = live.id, time.monotonic()
+                yield b"id: %s\ndata: %s\n\n" % (sent.encode(), live.data)
+            elif time.monotonic() - said >= HEARTBEAT:
+                said = time.monotonic()
+                yield b": still here\n\n"
+            await live.next(0.5)
 
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+    return Watching(live, stream())

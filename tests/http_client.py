@@ -20,13 +20,19 @@ CALCULATION = Calculation(label="orders", match="orders*.csv", id="order_id", ou
 
 
 def settings(
-    *, token: str | None = None, read_token: str | None = None, cors: tuple[str, ...] = (), **more: Any
+    *,
+    token: str | None = None,
+    read_token: str | None = None,
+    cors: tuple[str, ...] = (),
+    watchers: int = 1000,
+    **more: Any,
 ) -> Settings:
     """Settings with one calculation, for orders*.csv."""
     http = HttpSettings(
         token=None if token is None else SecretStr(token),
         read_token=None if read_token is None else SecretStr(read_token),
         cors=cors,
+        watchers=watchers,
     )
     return Settings(http=http, calculations={"orders": CALCULATION.model_dump()}, **more)
 

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 
+import httpx
 import pytest
 
 from pipeline.jobs import Receipt
@@ -291,6 +292,32 @@ def test_events_end_when_the_server_is_asked_to(files: Files) -> None:
 
     asyncio.run(watch())
     assert app.state.live.watchers == 0
+
+
+def test_more_watchers_than_may_be_are_asked_to_come_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And there is room again as soon as one has gone."""
+    monkeypatch.setattr(http_live, "EVERY", 0.05)
+    picture = Picture()
+    app = make_app(settings(watchers=2), files.uploads, files.results, picture=picture)
+    live: Live = app.state.live
+
+    async def watch() -> None:
+        watching = [asyncio.create_task(_events(app, 3)) for _ in range(2)]
+        while live.watchers < 2:
+            await asyncio.sleep(0.01)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://reader") as client:
+            refused = await client.get("/events")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert "as many watch as may" in refused.json()["detail"]
+        told(picture, 20)
+        await asyncio.gather(*watching)
+        assert live.watchers == 0
+        assert await _events(app, 1)
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
 
 
 def test_a_running_job_has_what_the_stages_tell(files: Files) -> None:
