@@ -1,6 +1,5 @@
 """A calculation on a file's first rows, here and now: what `millstream try` shows."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def trial(
     name = name_of(name if name is not None else path.name)
     calculation = choose(settings.calculations.values(), name)
     known = merged(calculation.dialect, told)
-    with spool(chunks(path), str(path), tempfile.gettempdir(), encoding=known.encoding) as file:
+    with spool(chunks(path), str(path), settings.spool_folder, encoding=known.encoding) as file:
         prepared = prepare(calculation, file, known)
         bound = prepared.bound
         functions = Functions(settings.calculations.values(), config_file().parent)

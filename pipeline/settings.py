@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -148,6 +149,9 @@ class Settings(BaseSettings):
         description="seconds without a new row of a share that has ended until missing rows are captured again",
         gt=0,
     )
+    spool: str | None = Field(
+        None, description="folder for copies of uploads and results on their way; none for the system's own"
+    )
     s3: S3Settings = Field(default_factory=S3Settings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log_format: Literal["auto", "text", "json"] = Field(
@@ -180,6 +184,18 @@ class Settings(BaseSettings):
         if (self.s3.access_key is None) != (self.s3.secret_key is None):
             raise ValueError("s3.access_key and s3.secret_key go together: set both or neither")
         return self
+
+    @field_validator("spool")
+    @classmethod
+    def _writable(cls, folder: str | None) -> str | None:
+        if folder is not None and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise ValueError("there is no such folder that this user may write to: make it, or name another")
+        return folder
+
+    @property
+    def spool_folder(self) -> str:
+        """`spool`, or the system's folder for temporary files (TMPDIR)."""
+        return self.spool or tempfile.gettempdir()
 
     @property
     def topics(self) -> tuple[str, str]:

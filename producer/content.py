@@ -1,7 +1,6 @@
 """An upload's content, spooled: fetched with If-Match, so that it is of exactly the ETag that was looked at."""
 
 import json
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -40,7 +39,7 @@ def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, configured: Di
     """
     with stage.uploads.open(key, if_match=etag) as body:
         told = merged(configured, told_of(body.head))
-        found = spool(body.chunks, key, tempfile.gettempdir(), encoding=told.encoding)
+        found = spool(body.chunks, key, stage.settings.spool_folder, encoding=told.encoding)
         trace = body.head.metadata.get(traces.METADATA)
         return Content(source_of(body.head), contents.enter_context(found), told, trace)
 
@@ -48,7 +47,8 @@ def fetch(stage: Stage, key: str, etag: str, contents: ExitStack, configured: Di
 def fetch_again(stage: Stage, job: Job, contents: ExitStack) -> Spool:
     """Spool a job's upload once more, as the job says it is written; raises as `fetch` does."""
     with stage.uploads.open(job.source.key, if_match=job.source.etag) as body:
-        found = spool(body.chunks, job.source.key, tempfile.gettempdir(), encoding=job.dialect.encoding)
+        folder, encoding = stage.settings.spool_folder, job.dialect.encoding
+        found = spool(body.chunks, job.source.key, folder, encoding=encoding)
         return contents.enter_context(found)
 
 

@@ -7,7 +7,6 @@
 """
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -122,7 +121,7 @@ def _look_at(
     calculation = choose(settings.calculations.values(), name)
     known = merged(calculation.dialect, told)
     spooled = contents.enter_context(
-        spool(chunks(path), str(path), tempfile.gettempdir(), encoding=known.encoding)
+        spool(chunks(path), str(path), settings.spool_folder, encoding=known.encoding)
     )
     prepared = prepare(calculation, spooled, known)
     progress.say(f"{path}: {prepared.dialect.describe()}; {counted(len(prepared.columns), 'column')}")

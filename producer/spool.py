@@ -59,11 +59,14 @@ def spool(
 
     The suffix of `key` says how it is compressed. `progress` is called with the bytes of the upload read so far.
     Memory is bounded by the chunks and a few MB. Raises InputError for what is no text, is empty, damaged, or in
-    another encoding, UsageError for an encoding there isn't, Transient where the directory is full; nothing is left
-    behind then.
+    another encoding, UsageError for an encoding there isn't, Transient where the directory is full or can't be
+    written to; nothing is left behind then.
     """
     upload = _Counted(chunks, progress)
-    descriptor, name = tempfile.mkstemp(prefix="millstream-", suffix=".csv", dir=directory)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="millstream-", suffix=".csv", dir=directory)
+    except OSError as error:
+        raise _unwritable(key, directory, error) from error
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -79,8 +82,15 @@ def spool(
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise Transient(f"{key} is to be copied to {os.fspath(directory)}, which is full") from error
+            raise _unwritable(key, directory, error) from error
         raise
+
+
+def _unwritable(key: str, directory: str | os.PathLike[str], error: OSError) -> Transient:
+    why = "is full" if error.errno in _FULL else f"can't be written to: {error.strerror}"
+    return Transient(
+        f"{key} is to be copied to {os.fspath(directory)}, which {why} (the setting spool names it)"
+    )
 
 
 class _Counted:

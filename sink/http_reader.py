@@ -83,12 +83,13 @@ class Reader:
     partials: int = 0
     inventories: dict[str, Inventory] = field(default_factory=dict)
     underway: Counter[str] = field(default_factory=Counter)
-    spools: Spools = field(default_factory=Spools)
+    spools: Spools = field(init=False)
     picture: Picture = field(default_factory=Picture)
     catalogue: Catalogue = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is listed yet."""
+        """Nothing is listed or spooled yet."""
+        self.spools = Spools(self.settings.spool_folder)
         self.catalogue = Catalogue(self.uploads, self.results, self.call, self.look)
 
     async def call(self, function: Callable[[], T]) -> T:

@@ -3,6 +3,7 @@ client as slowly as it likes, while it is still being written.
 """
 
 import asyncio
+import errno
 import os
 import tempfile
 import weakref
@@ -24,6 +25,8 @@ KEPT = 1024 * 1024 * 1024
 WRITERS = 4
 """Spools that are written at a time, each by a thread."""
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 Make = Callable[[], Generator[bytes]]
 """Yields the content, on the thread that writes it; raises what S3 says with the first piece."""
 
@@ -31,9 +34,13 @@ Make = Callable[[], Generator[bytes]]
 class Spool:
     """One content: an unnamed file that a thread writes, and that any number of clients read meanwhile and afterwards."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, folder: str) -> None:
+        """Raises Transient where nothing can be written in `folder`."""
         self._make = make
-        self._file = _unnamed()
+        try:
+            self._file = _unnamed(folder)
+        except OSError as error:
+            raise _unwritable(error) from error
         self._close = weakref.finalize(self, os.close, self._file)
         self._loop = asyncio.get_running_loop()
         self._grown = asyncio.Event()
@@ -69,7 +76,7 @@ class Spool:
         try:
             await to_thread.run_sync(self._write_all, limiter=writers)
         except OSError as error:
-            self.error = Transient(f"the reader's temporary folder can't be written to: {error.strerror}")
+            self.error = _unwritable(error)
         except MillstreamError as error:
             self.error = error
         except BaseException as error:
@@ -98,17 +105,24 @@ class Spool:
         grown.set()
 
 
-def _unnamed() -> int:
+def _unwritable(error: OSError) -> Transient:
+    """Return what a client is told: not where the folder is."""
+    why = "is full" if error.errno in _FULL else f"can't be written to: {error.strerror}"
+    return Transient(f"the reader's folder for copies (the setting spool) {why}")
+
+
+def _unnamed(folder: str) -> int:
     """Return the descriptor of a new file that is gone once it is closed."""
-    file, path = tempfile.mkstemp(prefix="millstream-spool-")
+    file, path = tempfile.mkstemp(prefix="millstream-spool-", dir=folder)
     os.unlink(path)
     return file
 
 
 @dataclass(slots=True)
 class Spools:
-    """The spools of a reader, by what they hold."""
+    """The spools of a reader, by what they hold; their files lie in `folder`."""
 
+    folder: str
     _spools: dict[str, Spool] = field(default_factory=dict)
     _writers: CapacityLimiter = field(default_factory=partial(CapacityLimiter, WRITERS))
 
@@ -122,10 +136,13 @@ class Spools:
         return sum(not spool.done for spool in self._spools.values())
 
     def join(self, tag: str, make: Make) -> Spool:
-        """Read a content from now on; it is made where nobody has it made. `leave` in any case."""
+        """Read a content from now on; it is made where nobody has it made. `leave` once it is read.
+
+        Raises Transient where nothing can be written in the folder.
+        """
         spool = self._spools.pop(tag, None)
         if spool is None or spool.error is not None:
-            spool = Spool(make)
+            spool = Spool(make, self.folder)
             spool.start(self._writers)
         self._spools[tag] = spool  # the last that was used
         spool.readers += 1

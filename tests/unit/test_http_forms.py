@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -253,10 +254,28 @@ def test_what_several_fetch_at_a_time_is_read_from_s3_for_the_first_and_for_all_
 def test_a_spool_that_cannot_be_written_is_unavailable(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_spool, "_unnamed", lambda: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr(http_spool, "_unnamed", lambda _: os.open("/dev/full", os.O_RDWR))
     answer = client.get(f"{URL}?format=json")
     assert answer.status_code == 503
-    assert "No space left" in answer.json()["detail"]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["retry-after"]) > 0
+    assert "(the setting spool) is full" in answer.json()["detail"]
+
+
+def test_spools_lie_in_the_folder_that_a_setting_names(files: Files, tmp_path: Path) -> None:
+    """Without a name there: a reader that is killed leaves nothing behind."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    with reader(files, settings(spool=str(folder))) as client:
+        assert client.get(f"{URL}?format=json").status_code == 200
+        held = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+        assert any(path.startswith(f"{folder}/millstream-spool-") for path in held)
+        assert list(folder.iterdir()) == []
+        folder.rmdir()
+        answer = client.get(f"{URL}?format=parquet")
+        assert answer.status_code == 503
+        assert "(the setting spool) can't be written to: No such file" in answer.json()["detail"]
+        assert client.app.state.reader.downloads == 0
 
 
 def test_spools_that_nobody_reads_are_kept_up_to_a_limit(

@@ -92,6 +92,11 @@ def test_who_names_a_bucket_alone_means_one_of_ups(up: Path) -> None:
         ("MILLSTREAM_PARTITIONS", "0", "MILLSTREAM_PARTITIONS in the environment: partitions = '0': "),
         ("MILLSTREAM_HTTP_PORT", "x", "MILLSTREAM_HTTP_PORT in the environment: http.port = 'x': "),
         ("MILLSTREAM_S3_ENDPOINT", "x", "MILLSTREAM_S3_ENDPOINT in the environment: s3.endpoint = 'x': "),
+        (
+            "MILLSTREAM_SPOOL",
+            "/nowhere/at/all",
+            "MILLSTREAM_SPOOL in the environment: spool = '/nowhere/at/all': there is no such folder",
+        ),
         ("MILLSTREAM_KAFKA_OPTIONS", "x", "MILLSTREAM_KAFKA_OPTIONS in the environment: not valid JSON"),
     ],
 )

@@ -5,13 +5,18 @@ import gzip
 import hashlib
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from pipeline.dialect import DialectOverrides
 from pipeline.errors import InputError, Transient, UsageError
+from producer.content import fetch
 from producer.spool import Spool, spool
+from tests.unit import capture_doubles as doubles
 
 TEXT = "id,name\n1,Zoë\n2,🙂\n".encode()
 
@@ -213,4 +218,20 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("producer.spool.detect", full)
     with pytest.raises(Transient, match="is full"):
         spool(chunks(TEXT), "a.csv", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_can_not_be_written_to_is_no_fault_of_the_upload_either(tmp_path: Path) -> None:
+    with pytest.raises(
+        Transient, match=r"a\.csv is to be copied to .*gone, which can't be written to: No such"
+    ):
+        spool(chunks(TEXT), "a.csv", tmp_path / "gone")
+
+
+def test_capture_copies_an_upload_to_the_folder_that_a_setting_names(tmp_path: Path) -> None:
+    stage = doubles.stage()
+    stage = replace(stage, settings=stage.settings.model_copy(update={"spool": str(tmp_path)}))
+    etag = stage.uploads.put("a.csv", TEXT)
+    with ExitStack() as contents:
+        assert fetch(stage, "a.csv", etag, contents, DialectOverrides()).file.path.parent == tmp_path
     assert list(tmp_path.iterdir()) == []
