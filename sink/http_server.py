@@ -21,7 +21,7 @@ from pipeline.teller import Teller
 from sink.http_app import make_app
 from sink.http_try import Trial
 
-GRACE = 3
+GRACE = 2
 """Seconds that downloads under way have to end, once the process is asked to."""
 
 _FILES = 16_384

@@ -447,10 +447,9 @@ def test_a_signal_ends_it_cleanly_within_five_seconds(own_reader: Reader, wanted
     own_reader.files.upload()
     own_reader.files.take_on()
     own_reader.files.published("orders-large.csv", body(16 * MB))
-    slow = socket.create_connection(("127.0.0.1", own_reader.port))
-    slow.sendall(b"GET /results/orders-large.csv HTTP/1.1\r\nHost: reader\r\n\r\n")
-    assert slow.recv(10)
-    with ThreadPoolExecutor(1) as pool:
+    with socket.create_connection(("127.0.0.1", own_reader.port)) as slow, ThreadPoolExecutor(1) as pool:
+        slow.sendall(b"GET /results/orders-large.csv HTTP/1.1\r\nHost: reader\r\n\r\n")
+        assert slow.recv(10)
         waiting = pool.submit(
             lambda: httpx.get(f"{own_reader.url}/results/orders.csv?wait=60", timeout=70).status_code
         )
@@ -460,7 +459,6 @@ def test_a_signal_ends_it_cleanly_within_five_seconds(own_reader: Reader, wanted
         assert own_reader.process.wait(10) == 0
         assert time.monotonic() - started < 5
         assert waiting.result() == 202
-    slow.close()
 
 
 def test_an_upload_that_the_servers_end_breaks_off_is_told_and_leaves_nothing(own_reader: Reader) -> None:
