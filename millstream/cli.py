@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from millstream import options
-from pipeline.ends import INTERRUPTED
 from pipeline.printable import plain
 
 COMMANDS = (
@@ -36,6 +35,9 @@ COMMANDS = (
 )
 """In the order of the help: everything at once, a file of one's own, the stages by themselves."""
 
+STAGES = {"watch": "capture", "process": "process", "sink": "store", "serve": "serve"}
+"""Those whose stderr is a log, with what it calls them: why they end is a line of it. All others speak to a person."""
+
 
 def main() -> None:
     """Run the command line."""
@@ -57,7 +59,7 @@ def _app() -> typer.Typer:
         module = import_module(
             f"millstream.commands.{name}_" if name == "try" else f"millstream.commands.{name}"
         )
-        app.command(name)(_presented(module.command))
+        app.command(name)(_presented(name, module.command))
     return app
 
 
@@ -91,15 +93,25 @@ def _global_options(
     options.remember(setting or [])
 
 
-def _presented(command: Callable[..., Any]) -> Callable[..., Any]:
+def _presented(name: str, command: Callable[..., Any]) -> Callable[..., Any]:
     """Return the command with its errors as one clear message on stderr and an exit code."""
+
+    def complain(text: str, code: int) -> None:
+        if name in STAGES:
+            from pipeline.ends import report
+
+            report("millstream", STAGES[name], text, code, options.given("log_format"))
+        else:
+            print(f"millstream: {plain(text)}", file=sys.stderr)
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as stop:
-            _complain("\n".join(["interrupted", *getattr(stop, "__notes__", ())]))
+            from pipeline.ends import INTERRUPTED
+
+            complain("\n".join(["interrupted", *getattr(stop, "__notes__", ())]), INTERRUPTED)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             # Whoever read our output has gone, as `head` does: nothing is wrong, and nothing more can be said.
@@ -107,17 +119,17 @@ def _presented(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _complain(f"{where}{error.strerror or error}")
+            complain(f"{where}{error.strerror or error}", 1)
             sys.exit(1)
         except Exception as error:
             code = getattr(error, "exit_code", None)
             if code is None:
+                from pipeline.ends import report_unforeseen
+
+                if name in STAGES and report_unforeseen(STAGES[name], error, options.given("log_format")):
+                    sys.exit(1)
                 raise
-            _complain("\n".join([str(error), *getattr(error, "__notes__", ())]))
+            complain("\n".join([str(error), *getattr(error, "__notes__", ())]), code)
             sys.exit(code)
 
     return run
-
-
-def _complain(text: str) -> None:
-    print(f"millstream: {plain(text)}", file=sys.stderr)

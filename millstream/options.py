@@ -13,6 +13,14 @@ def remember(pairs: list[str]) -> None:
     _given[:] = pairs
 
 
+def given(name: str) -> str | None:
+    """Return what was given for a setting, unchecked."""
+    found = [
+        value.strip() for key, _, value in (pair.partition("=") for pair in _given) if key.strip() == name
+    ]
+    return found[-1] if found else None
+
+
 def quiet_settings() -> "Settings":
     """Read all settings, for a command that a person waits for: of what is logged only warnings show, unless more was asked."""
     from pipeline.logs import configure

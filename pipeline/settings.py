@@ -317,6 +317,17 @@ def config_file(folder: Path | None = None) -> Path:
     return Path(os.environ.get("MILLSTREAM_CONFIG", (folder or Path.cwd()) / CONFIG_FILE))
 
 
+def wanted_log_format(folder: Path | None = None) -> str | None:
+    """Return what environment and file say of `log_format`, though nothing else there may be right; None where nothing."""
+    if (said := os.environ.get(f"{PREFIX}LOG_FORMAT")) is not None:
+        return said
+    try:
+        written = _read_file(config_file(folder)).get("log_format")
+    except SettingsError:
+        return None
+    return written if isinstance(written, str) else None
+
+
 def changed(read: Callable[[], Settings] = load) -> Callable[[], Settings | None]:
     """Return a function that reads the settings again when their file has changed since it was last called, else None.
 

@@ -15,4 +15,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(ended("processor", main))
+    sys.exit(ended("processor", "process", main))

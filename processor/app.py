@@ -178,7 +178,10 @@ def run(settings: Settings, results: ObjectStore) -> None:
     try:
         with backoff.stopped_by_signals() as stop:
             code = ended(
-                "processor", lambda: backoff.until_there(lambda: _check(settings, results), stop, waiting)
+                "processor",
+                "process",
+                lambda: backoff.until_there(lambda: _check(settings, results), stop, waiting),
+                settings.log_format,
             )
     except SystemExit:
         leave(0)

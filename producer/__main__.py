@@ -24,7 +24,7 @@ def main() -> int:
     pushing.add_argument("--again", action="store_true")
     commands.add_parser("watch", help="capture whatever appears in the uploads bucket")
     given = parser.parse_args()
-    return ended("producer", lambda: _run(given))
+    return ended("producer", "capture", lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> None:

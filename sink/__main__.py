@@ -57,4 +57,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(ended("sink", lambda: main(sys.argv[1:])))
+    stage = "serve" if sys.argv[1:] == ["serve"] else "store"
+    sys.exit(ended("sink", stage, lambda: main(sys.argv[1:])))

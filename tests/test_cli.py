@@ -207,7 +207,7 @@ def test_ctrl_c_is_exit_code_130_and_says_what_was_kept(capsys: pytest.CaptureFi
         raise stop
 
     with pytest.raises(SystemExit) as exit_:
-        cli._presented(command)()
+        cli._presented("push", command)()
     assert exit_.value.code == 130
     assert capsys.readouterr().err == "millstream: interrupted\norders.csv is uploaded\n"
 

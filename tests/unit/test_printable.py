@@ -86,8 +86,9 @@ def test_errors_progress_and_the_log_of_up_are_spelt_out(
     def fail() -> None:
         raise InputError(f"{HOSTILE} is empty")
 
-    assert ended("producer", fail) == 1
-    cli._complain(f"{HOSTILE} is empty")
+    assert ended("producer", "capture", fail) == 1
+    with pytest.raises(SystemExit):
+        cli._presented("push", fail)()
     assert capsys.readouterr().err == f"producer: {SPELT} is empty\nmillstream: {SPELT} is empty\n"
     stream = StringIO()
     Lines(stream).say(f"{HOSTILE}: published")
