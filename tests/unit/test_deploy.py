@@ -13,7 +13,24 @@ from pipeline import metrics
 from tests.services.require import missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-TABLE = dict(re.findall(r"^\| `(\w+)` \| (\w+)", metrics.__doc__ or "", re.MULTILINE))
+TABLE = re.findall(r"^\| `(\w+)` \| (\w+)(?:, ([\w ,]+))? \|", metrics.__doc__ or "", re.MULTILINE)
+SERIES = {
+    name + suffix: set(re.findall(r"\w+", labels)) - {"and"} | ({"le"} if suffix == "_bucket" else set())
+    for name, kind, labels in TABLE
+    for suffix in (("_bucket", "_count", "_sum") if kind == "histogram" else ("",))
+}
+"""The labels of each of our series, as Prometheus scrapes them."""
+
+BESIDES = {"up": set(), "ALERTS": {"alertstate", "alertname"}} | {
+    sample.name: set(sample.labels)
+    for family in metrics.REGISTRY.collect()
+    if family.name.startswith("process_")
+    for sample in family.samples
+}
+"""Prometheus's own, and the process's."""
+
+SCRAPED = {"job", "instance"}
+"""Labels that everything has."""
 
 
 def promtool(*arguments: str, given: bytes | None = None) -> None:
@@ -54,15 +71,37 @@ def test_prometheus_takes_its_configuration() -> None:
 @pytest.mark.parametrize("file", ["prometheus/rules.yml", "grafana/dashboards/millstream.json"])
 def test_rules_and_dashboard_name_metrics_that_there_are(file: str) -> None:
     text = (DEPLOY / file).read_text().replace("\\n", "\n")
-    found = {
-        re.sub(r"_(bucket|count|sum)$", "", name) for name in re.findall(r"\bmillstream_[a-z0-9_]+", text)
-    }
+    found = set(re.findall(r"\bmillstream_[a-z0-9_]+", text))
     assert found
-    assert found <= TABLE.keys()
+    assert found <= SERIES.keys()
 
 
-def test_the_dashboard_is_one_that_grafana_can_load(tmp_path: Path) -> None:
-    """As far as can be said without a Grafana: ids, places and sources are right, and every expression parses."""
+def expressions() -> list[str]:
+    """Everything that the dashboard asks Prometheus for."""
+    board = dashboard()
+    panels = [inner for panel in board["panels"] for inner in (panel, *panel.get("panels", ()))]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return asked + [note["expr"] for note in board["annotations"]["list"]]
+
+
+@pytest.mark.parametrize("text", sorted(set(expressions())))
+def test_each_expression_of_the_dashboard_asks_for_series_and_labels_that_there_are(text: str) -> None:
+    """What is left of PromQL without strings, functions, groupings and numbers is the names of series."""
+    bare = re.sub(r'"[^"]*"', "", text)
+    groups = r"\bby \(([^)]*)\)|\{([^}]*)\}"
+    grouped = " ".join(part for found in re.findall(groups, bare) for part in found)
+    rest = re.sub(r"\b\w+\s*(?=\()|\[\w+\]|\b(bool|or)\b", " ", re.sub(groups, " ", bare))
+    named = set(re.findall(r"\b[A-Za-z_]\w*", rest))
+    known = SERIES | BESIDES
+    assert named
+    assert named <= known.keys()
+    labels = set(re.findall(r"[A-Za-z_]\w*", grouped))
+    for name in named:
+        assert labels <= known[name] | SCRAPED
+
+
+def test_the_dashboard_is_one_that_grafana_can_load() -> None:
+    """As far as can be said without a Grafana: ids, places and sources are right."""
     board = dashboard()
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
@@ -79,12 +118,11 @@ def test_the_dashboard_is_one_that_grafana_can_load(tmp_path: Path) -> None:
         taken |= cells
     source = (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text()
     assert f"uid: {board['uid']}" in source
-    expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
-    assert len(expressions) > 20
-    rules = {
-        "groups": [
-            {"name": "g", "rules": [{"record": f"r{n}", "expr": text} for n, text in enumerate(expressions)]}
-        ]
-    }
+
+
+def test_each_expression_of_the_dashboard_is_one_that_prometheus_parses(tmp_path: Path) -> None:
+    records = [{"record": f"r{number}", "expr": text} for number, text in enumerate(expressions())]
+    assert len(records) > 20
+    rules = {"groups": [{"name": "dashboard", "rules": records}]}
     (tmp_path / "rules.json").write_text(json.dumps(rules))  # JSON is YAML
     promtool("check", "rules", str(tmp_path / "rules.json"))
