@@ -65,6 +65,8 @@ class Sink:
         self._mine: set[int] = set()
         self._parts: dict[str, list[Part]] = {}
         self._repaired: set[str] = set()
+        self._unlooked: set[str] = set()
+        """Jobs that were being looked at while a part was written that the look may not have seen."""
         self._stopping = threading.Event()
         inventory, publisher = Inventory(results), Publisher(results)
         self._spiller = Spiller(results, inventory)
@@ -244,7 +246,11 @@ class Sink:
     def _consider(self, collection: Collection, *, look: bool = False) -> None:
         """Publish a job that is held whole; of another, put the shares that are whole on S3, and `look` at what lies there."""
         file_id, captured = collection.job.file_id, collection.captured
-        if captured is None or file_id in self._finisher.busy or self._stopping.is_set():
+        if captured is None or self._stopping.is_set():
+            return
+        if file_id in self._finisher.busy:
+            if look:
+                self._unlooked.add(file_id)
             return
         for partition, share in collection.shares.items():
             if share.rounds and collection.has_all_of(partition):
@@ -311,9 +317,14 @@ class Sink:
         """Take note of parts written and of jobs finished."""
         self._note_spilled()
         for job, end in self._finisher.done():
+            look = job.file_id in self._unlooked
+            self._unlooked.discard(job.file_id)
+            collection = self._collections.get(job.file_id)
             if end is not None:
                 self._telling.ended(job, end.state)
                 self._let_go(job.file_id)
+            elif collection is not None:
+                self._consider(collection, look=look)
 
     def _note_spilled(self, timeout: float = 0.0) -> None:
         for spilled in self._spiller.done(timeout):
@@ -336,6 +347,7 @@ class Sink:
             for lot in (share.lot, share.end, *share.leaving):
                 self._ledger.release(share.partition, lot)
             self._spiller.give_up(share.leaving)
+        self._unlooked.discard(file_id)
         self._finisher.forget(file_id)
         self._book.forget(file_id)
 
