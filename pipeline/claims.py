@@ -58,7 +58,8 @@ class Held:
 class Observer:
     """Looks at a job's claim, takes it when it is free, and knows when it has gone stale.
 
-    `now` counts seconds and never goes back.
+    One that it took itself it takes again at once: so it is to be asked only when the work that it took it for is over,
+    whether the claim could be given back or not. `now` counts seconds and never goes back.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Observer:
         self._now = now
         self._seen: str | None = None
         self._since = 0.0
+        self._nonces: set[str] = set()
         self.claim: Claim | None = None
 
     def take(self, *, over: bool = False) -> Held | None:
@@ -83,7 +85,8 @@ class Observer:
         self.claim, etag = found
         if etag != self._seen:
             self._seen, self._since = etag, self._now()
-        if not over and self.claim.nonce != FREE and self._now() - self._since < self._stale:
+        free = self.claim.nonce == FREE or self.claim.nonce in self._nonces
+        if not over and not free and self._now() - self._since < self._stale:
             return None
         return self._swap(
             self.claim.model_copy(update={"nonce": secrets.token_hex(8), "beat": self.claim.beat + 1}), etag
@@ -94,6 +97,7 @@ class Observer:
         return self._swap(Claim(nonce=secrets.token_hex(8)), None)
 
     def _swap(self, claim: Claim, etag: str | None) -> Held | None:
+        self._nonces.add(claim.nonce)  # before: a write whose answer is lost may be there
         written = _swap(self._store, self._key, claim, etag)
         return Held(self._store, self._key, claim, written) if written is not None else None
 

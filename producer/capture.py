@@ -46,6 +46,8 @@ class Capture:
     check: Callable[[], None] = lambda: None
     ours: bool = field(default=False, init=False)
     observer: Observer = field(init=False)
+    _unsent: bool = field(default=False, init=False)
+    """Whether it was captured here, and its ends aren't known to be sent."""
 
     def __post_init__(self) -> None:
         self.observer = Observer(self.stage.results, layout.claim(self.job.file_id))
@@ -56,18 +58,26 @@ class Capture:
         Returns how it ended where it has. Raises PreconditionFailed where the upload is another by now (the name has to be
         looked at again), and what stands in the way otherwise; the claim is given back then.
         """
+        captured: Captured | None = None
         held = self.observer.create() if self.fresh else None
         if held is None:
             end, captured = self._so_far()
-            if end is not None or (captured is not None and not self.from_start):
-                return end or captured
-            held = self.observer.take(over=captured is not None)
+            if end is not None:
+                return end
+            if captured is not None and not self.from_start and not self._unsent:
+                return captured
+            if captured is None or self.from_start:
+                held = self.observer.take(over=captured is not None)
+                if held is None:
+                    self.fresh = False
+                    return None
         self.fresh = False
-        if held is None:
-            return None
         try:
             with traces.span("capture", self.job.trace, job=self.job.file_id, file=self.job.name):
-                captured = _capture(self, held, sender, progress)
+                if held is not None:
+                    captured = _capture(self, held, sender, progress)
+                assert captured is not None
+                self._send_ends(captured, sender, progress)
             self.ours = True
             return captured
         except (InputError, DeliveryFailed) as error:
@@ -80,6 +90,16 @@ class Capture:
             return self._so_far()[0]
         finally:
             sender.forget()
+
+    def _send_ends(self, captured: Captured, sender: Sender, progress: Progress) -> None:
+        self._unsent = True
+        publish_ends(self.job, captured, sender, self.stage.settings.rows_topic)
+        self._unsent = False
+        crash.point("capture.ends_sent")
+        progress.done(self.job.name)
+        teller, rows = self.stage.teller, captured.rows
+        teller.tell("capture", self.job, rows=rows, rejected=captured.malformed, total=rows, share=1.0)
+        teller.over("capture", self.job)
 
     def _so_far(self) -> tuple[End | None, Captured | None]:
         end = records.read(self.stage.results, layout.end(self.job.file_id), End)
@@ -118,23 +138,18 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
         reached = publish_rows(job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance)
-    account = Captured(
-        rows=reached.rows,
-        malformed=reached.malformed,
-        shares=job.shares(reached.rows),
-        sha256=file.sha256,
-        size=file.bytes,
-        started=started,
-        finished=now(),
-    )
-    captured = records.create(stage.results, layout.captured(job.file_id), account)
+        account = Captured(
+            rows=reached.rows,
+            malformed=reached.malformed,
+            shares=job.shares(reached.rows),
+            sha256=file.sha256,
+            size=file.bytes,
+            started=started,
+            finished=now(),
+        )
+        # Within the claim: where this fails, it is given back, and whoever comes next has nothing left to send but the ends.
+        captured = records.create(stage.results, layout.captured(job.file_id), account)
     if captured == account:  # else another process was here first, or this one earlier
         metrics.CAPTURED_ROWS.inc(captured.rows)
         metrics.FILES.labels("capture", "captured").inc()
-    publish_ends(job, captured, sender, topic)
-    crash.point("capture.ends_sent")
-    progress.done(job.name)
-    rows = captured.rows
-    stage.teller.tell("capture", job, rows=rows, rejected=captured.malformed, total=rows, share=1.0)
-    stage.teller.over("capture", job)
     return captured

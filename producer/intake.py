@@ -12,7 +12,15 @@ from functools import partial
 import structlog
 
 from pipeline import layout, metrics, records
-from pipeline.errors import CalculationError, InputError, NameRefused, NotFound, Permanent, PreconditionFailed
+from pipeline.errors import (
+    CalculationError,
+    InputError,
+    NameRefused,
+    NotFound,
+    Permanent,
+    PreconditionFailed,
+    Transient,
+)
 from pipeline.jobs import Captured, End
 from pipeline.kafka import Publisher
 from pipeline.missing import lacks
@@ -212,7 +220,13 @@ class Intake:
             self._settle(head)
             if upload.end is None:
                 work = Capture(stage, upload.job, upload.file, fresh=upload.new, check=self._lanes.check)
-                self._capture(work, publisher)
+                try:
+                    self._capture(work, publisher)
+                except Transient as error:
+                    log.warning("capture broken off, trying again", name=upload.job.name, error=str(error))
+                    metrics.RETRIES.labels("capture", "upload").inc()
+                    work.file = None  # it is kept no longer than this call
+                    self._submit(work)  # the same: it knows which claim is its own
 
     def _settle(self, head: Head) -> None:
         with self._lock:

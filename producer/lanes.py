@@ -63,7 +63,12 @@ class Lanes:
         self._own = threading.local()
 
     def submit(self, size: int, name: str, task: Task) -> None:
-        """Have a worker do `task`, which is about an upload of `size` bytes and may be done again when it fails."""
+        """Have a worker do `task`, which is about an upload of `size` bytes and may be done again when it fails.
+
+        Nothing is begun once we were told to stop.
+        """
+        if self._stop.is_set():
+            return
         (self._large if size >= LARGE else self._small).submit(self._run, name, task)
 
     @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import layout, records
 from pipeline.claims import Observer
-from pipeline.errors import PreconditionFailed
+from pipeline.errors import PreconditionFailed, Unreachable
 from pipeline.jobs import Captured, Claim, End, Job
 from producer.capture import Capture
 from producer.encode import encode
@@ -246,6 +246,64 @@ def test_a_crash_gives_the_claim_back_with_what_is_acknowledged_and_nothing_more
     second = Recorder()
     capture(here, Upload(upload.job), second)
     assert rows_of(second) == expected(upload.job, csv(14))
+
+
+@pytest.mark.parametrize("given_back", [True, False], ids=["claim given back", "claim stays"])
+def test_an_account_that_cant_be_written_is_tried_again_at_once(
+    contents: ExitStack, given_back: bool
+) -> None:
+    """All rows are acknowledged by then: whoever holds the claim must not wait until its own is stale."""
+    results = Steps()
+    here, sender = stage(results=results), Recorder()
+    upload = taken(here, csv(14), contents)
+    job = upload.job
+
+    def silent() -> None:
+        raise Unreachable("S3 is silent")
+
+    def all_sent(count: int) -> None:
+        if count == 14:
+            results.before[f"put {layout.captured(job.file_id)}"] = silent
+            if not given_back:
+                results.before[f"put {layout.claim(job.file_id)}"] = silent
+
+    sender.on_send = all_sent
+    work = Capture(here, job, upload.file, fresh=upload.new)
+    with pytest.raises(Unreachable):
+        work.attempt(sender, Silent())
+    claim = records.read(results, layout.claim(job.file_id), Claim)
+    assert claim is not None
+    assert (claim.nonce == "", claim.blocks) == ((True, 4) if given_back else (False, 0))
+    done = work.attempt(sender, Silent())
+    assert done == captured(here, job)
+    assert isinstance(done, Captured)
+    assert done.rows == 14
+    assert len(rows_of(sender)) == (14 if given_back else 28)  # what the claim doesn't tell of is sent again
+    assert sum(end["rows"] for end in ends_of(sender).values()) == 14
+
+
+def test_ends_that_the_broker_did_not_take_are_sent_by_the_next_try(contents: ExitStack) -> None:
+    """And not only when open jobs are reminded of: without them lost rows aren't asked for."""
+    here, sender = stage(), Recorder()
+    upload = taken(here, csv(14), contents)
+
+    def lost(_count: int) -> None:
+        if sender.log[-1] == "end":
+            raise Unreachable("the broker is gone")
+
+    sender.on_send = lost
+    work = Capture(here, upload.job, upload.file, fresh=upload.new)
+    with pytest.raises(Unreachable):
+        work.attempt(sender, Silent())
+    assert captured(here, upload.job) is not None
+    assert ends_of(sender) == {}
+    sender.on_send = lambda _: None
+    assert work.attempt(sender, Silent()) == captured(here, upload.job)
+    assert len(rows_of(sender)) == 14
+    assert sum(end["rows"] for end in ends_of(sender).values()) == 14
+    sent = len(sender.messages)
+    assert work.attempt(sender, Silent()) == captured(here, upload.job)
+    assert len(sender.messages) == sent
 
 
 def test_a_captured_job_isnt_captured_twice_unless_the_broker_may_have_forgotten_it(

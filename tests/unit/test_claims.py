@@ -153,3 +153,25 @@ def test_a_record_that_nobody_was_first_with_is_tried_again() -> None:
 
     with pytest.raises(Transient):
         records.create(Conflict(), KEY, Claim(nonce="n"))
+
+
+def test_who_could_not_give_its_claim_back_takes_it_again_at_once_and_others_wait() -> None:
+    """Whoever waits for itself waits for nothing; also where it never learned that it had got it."""
+    store = MemoryStore()
+
+    def unanswered(key: str, data: bytes, **conditions: object) -> str:
+        MemoryStore.put(store, key, data, **conditions)  # type: ignore[arg-type]
+        raise Unreachable("no answer")
+
+    ours, other = Observer(store, KEY), Observer(store, KEY)
+    store.put = unanswered  # type: ignore[method-assign]
+    with pytest.raises(Unreachable):
+        ours.create()
+    del store.put
+    first = taken(ours)
+    first.renew(blocks=3)
+    assert other.take() is None
+    second = taken(ours)
+    assert second.claim.blocks == 3
+    with pytest.raises(ClaimLost):
+        first.renew()

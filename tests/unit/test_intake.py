@@ -264,3 +264,24 @@ def test_a_job_is_gone_on_with_also_where_the_first_try_fails() -> None:
     results.get = read  # type: ignore[method-assign]
     lanes.do()
     assert captured(here, job) is not None
+
+
+def test_a_capture_that_is_broken_off_is_gone_on_with_by_itself() -> None:
+    """Under the claim that it has: another attempt, that knows nothing of it, would wait until that is stale."""
+    results = Steps()
+    here = stage(results=results)
+    here.uploads.put(NAME, csv(6))
+    intake, lanes = watching(here)
+
+    def silent() -> None:
+        raise Unreachable("S3 is silent")
+
+    def sent(_count: int) -> None:
+        results.before |= {"captured.json": silent, "claim.json": silent}
+        lanes.sender.on_send = lambda _: None
+
+    lanes.sender.on_send = sent
+    intake.look(list(here.uploads.list()))
+    [job] = [Job.load(results.get(head.key)[0]) for head in results.list() if head.key.endswith("job.json")]
+    assert captured(here, job) is not None
+    assert lanes.sender.log.count("end") > 0
