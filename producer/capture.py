@@ -14,9 +14,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from pipeline import crash, layout, metrics, records, traces
-from pipeline.claims import Held, Observer
+from pipeline.claims import FREE, Held, Observer
 from pipeline.errors import ClaimLost, DeliveryFailed, InputError, JobEnded, NotFound
-from pipeline.jobs import Captured, End, Job, now
+from pipeline.jobs import Captured, Claim, End, Job, now
 from producer.content import fetch_again
 from producer.encode import Events, encode
 from producer.ending import fail
@@ -46,6 +46,7 @@ class Capture:
     check: Callable[[], None] = lambda: None
     ours: bool = field(default=False, init=False)
     observer: Observer = field(init=False)
+    _waited: bool = field(default=False, init=False)
     _unsent: bool = field(default=False, init=False)
     """Whether it was captured here, and its ends aren't known to be sent."""
 
@@ -67,9 +68,12 @@ class Capture:
             if captured is not None and not self.from_start and not self._unsent:
                 return captured
             if captured is None or self.from_start:
-                held = self.observer.take(over=captured is not None)
+                if captured is not None and self._is_sent_anew(captured):
+                    return captured
+                held = self.observer.take(over=captured is not None, anew=self.from_start)
                 if held is None:
                     self.fresh = False
+                    self._waited = True
                     return None
         self.fresh = False
         try:
@@ -100,6 +104,13 @@ class Capture:
         teller, rows = self.stage.teller, captured.rows
         teller.tell("capture", self.job, rows=rows, rejected=captured.malformed, total=rows, share=1.0)
         teller.over("capture", self.job)
+
+    def _is_sent_anew(self, captured: Captured) -> bool:
+        """Whether another process, for which this one waited, has done what was to be done here from the start."""
+        if not self._waited:
+            return False
+        claim = records.read(self.stage.results, layout.claim(self.job.file_id), Claim)
+        return claim is not None and claim.anew and claim.nonce == FREE and claim.rows == captured.rows
 
     def _so_far(self) -> tuple[End | None, Captured | None]:
         end = records.read(self.stage.results, layout.end(self.job.file_id), End)

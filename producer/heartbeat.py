@@ -25,7 +25,8 @@ log = structlog.get_logger("capture")
 class Heartbeat:
     """Keeps a claim while the `with` block runs; gives it back, with how far the work came, when the block raises.
 
-    After a block that ends well the claim stays as it is: `captured.json` says all that it said.
+    After a block that ends well the claim stays as it is: `captured.json` says all that it said, but where a job is captured
+    anew. Then it is given back, and says how far.
     """
 
     def __init__(
@@ -68,7 +69,8 @@ class Heartbeat:
     ) -> None:
         self._over.set()
         self._thread.join()
-        if kind is None or isinstance(self._reason, ClaimLost | JobEnded):
+        done = kind is None and not self._held.claim.anew
+        if done or isinstance(self._reason, ClaimLost | JobEnded):
             return
         try:
             self._held.release(**self._progress())

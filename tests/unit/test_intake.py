@@ -285,3 +285,77 @@ def test_a_capture_that_is_broken_off_is_gone_on_with_by_itself() -> None:
     [job] = [Job.load(results.get(head.key)[0]) for head in results.list() if head.key.endswith("job.json")]
     assert captured(here, job) is not None
     assert lanes.sender.log.count("end") > 0
+
+
+def embedded() -> Stage:
+    here = stage()
+    return here.configured(here.settings.model_copy(update={"profile": "embedded"}))
+
+
+def test_of_two_that_watch_one_captures_an_upload_and_the_other_waits() -> None:
+    """Also where the other looks at it as often as it likes."""
+    here = embedded()
+    here.uploads.put(NAME, csv(30))
+    (first, ours), (second, theirs) = watching(here), watching(here)
+
+    def meanwhile(_count: int) -> None:
+        second.look(list(here.uploads.list()))
+        second.look_at_marks(marked(here.results))
+        second.again()
+
+    ours.sender.on_send = meanwhile
+    first.look(list(here.uploads.list()))
+    meanwhile(0)
+    assert theirs.sender.messages == []
+    assert len(theirs.tasks) > 8
+    rows = [key for key in ours.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
+    assert len(rows) == 30
+
+
+@pytest.mark.parametrize("was_captured", [True, False], ids=["captured before", "not captured before"])
+def test_of_two_that_watch_one_sends_again_what_a_broker_forgot_and_the_other_waits(
+    was_captured: bool,
+) -> None:
+    """Each of them notices that; if they took over from each other, a large file would never be sent to its end."""
+    here = embedded()
+    job = taken(here, rows=30)
+    (first, ours), (second, theirs) = watching(here), watching(here)
+    if was_captured:
+        first.look(list(here.uploads.list()))
+    before = len(ours.sender.messages)
+    waits: list[bool] = []
+
+    def meanwhile(_count: int) -> None:
+        if not waits:
+            second.resume(job.file_id)
+        second.again()
+        waits.append(theirs.sender.messages == [])
+
+    ours.sender.on_send = meanwhile
+    first.resume(job.file_id)
+    meanwhile(0)
+    rows = [key for key in ours.sender.keys()[before:] if not key.endswith(b":end")]
+    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
+    assert len(waits) > 8
+    assert all(waits)
+    assert first._waiting == second._waiting == {}
+
+
+def test_what_a_broker_forgot_is_sent_by_the_other_where_the_one_that_sends_it_breaks_off() -> None:
+    """Its claim says how far that came; whoever goes on knows that it may not begin there."""
+    here = embedded()
+    job = taken(here, rows=30)
+    (first, ours), (second, theirs) = watching(here), watching(here)
+    first.look(list(here.uploads.list()))
+
+    def breaks_off(_count: int) -> None:
+        second.resume(job.file_id)
+        raise Unreachable("the broker is gone")
+
+    ours.sender.on_send = breaks_off
+    with pytest.raises(Unreachable):
+        first.resume(job.file_id)
+    assert theirs.sender.messages == []
+    second.again()
+    rows = [key for key in theirs.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
+    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
