@@ -21,7 +21,7 @@ from sink.csv_writer import results_csv
 from sink.http_headers import attachment
 from sink.http_problems import Trouble
 from sink.http_reader import Reader
-from sink.http_stream import Download, Made
+from sink.http_stream import Made, download
 from sink.inventory import Inventory, seen_of
 from sink.merge import Merge
 from sink.parts import Part
@@ -65,13 +65,7 @@ async def so_far(request: Request, reader: Reader, state: State, media_type: str
         raise Trouble(503, "as many files are read in part as may be: ask again", {"Retry-After": "5"})
     seat = reader.seat("")
     pieces = _Partial(reader, partial(_csv, reader.results, job, parts, rows))
-    try:
-        await pieces.open()
-    except BaseException:
-        seat.leave()
-        await pieces.close()
-        raise
-    return Download(pieces, seat, 200, headers)
+    return await download(pieces, seat, 200, headers)
 
 
 def rows_from_the_start(parts: Iterable[Part], total: int | None) -> int:

@@ -21,7 +21,7 @@ from sink.http_ranges import Stretch as Range
 from sink.http_reader import Reader
 from sink.http_source import Source
 from sink.http_spool import LARGEST, Spooled
-from sink.http_stream import Download, Framed, Made, Pieces, Stretch
+from sink.http_stream import Framed, Made, Pieces, Stretch, download
 
 MAKING = 16
 """Forms that are made at a time: compressed, or converted. Whoever wants another one then gets it as it lies, or a 503."""
@@ -127,13 +127,7 @@ async def _download(
         pieces = Framed(between, [Stretch(reader, source) for source in wanted])
     else:
         pieces = Stretch(reader, wanted[0])
-    try:
-        await pieces.open()
-    except BaseException:
-        seat.leave()
-        await pieces.close()
-        raise
-    return Download(pieces, seat, status, headers)
+    return await download(pieces, seat, status, headers)
 
 
 async def _made(
@@ -167,13 +161,7 @@ async def _made(
     else:
         pieces = Made(reader, make)
     seat = reader.seat(form.etag)
-    try:
-        await pieces.open()
-    except BaseException:
-        seat.leave()
-        await pieces.close()
-        raise
-    return Download(pieces, seat, 200, headers)
+    return await download(pieces, seat, 200, headers)
 
 
 def _make(source: Source, form: Form, job: Job | None, longest_row: int) -> Generator[bytes]:

@@ -139,3 +139,14 @@ class Download(StreamingResponse):
             self._seat.leave()
             with contextlib.suppress(Transient, Permanent):
                 await self._pieces.close()
+
+
+async def download(pieces: Pieces, seat: Seat, status: int, headers: Mapping[str, str]) -> Download:
+    """Open the pieces and return them as an answer; where they can't be opened, let go of them and of the seat."""
+    try:
+        await pieces.open()
+    except BaseException:
+        seat.leave()
+        await pieces.close()
+        raise
+    return Download(pieces, seat, status, headers)
