@@ -48,25 +48,46 @@ def until_there(look: Callable[[], T], stop: threading.Event, reasons: list[str]
     is permanent at once, and SystemExit (0) where `stop` was set meanwhile.
     """
 
-    def say(state: RetryCallState) -> None:
-        assert state.outcome is not None
-        reasons[:] = [str(state.outcome.exception())]
-        if is_worth_saying(state.attempt_number - 1):
+    def say(failures: int, error: BaseException) -> None:
+        reasons[:] = [str(error)]
+        if is_worth_saying(failures):
             log.warning("waiting at the start", why=reasons[0])
 
     try:
-        found: T = Retrying(
-            retry=retry_if_exception_type(Transient),
-            wait=_exponential,
-            stop=stop_when_event_set(stop),
-            sleep=sleep_using_event(stop),
-            before_sleep=say,
-            reraise=True,
-        )(look)
+        found = until_it_works(look, stop, say)
     except Transient:
         raise SystemExit(0) from None
     reasons.clear()
     return found
+
+
+def until_it_works(
+    work: Callable[[], T],
+    stop: threading.Event,
+    say: Callable[[int, BaseException], None],
+    *,
+    first: float = FIRST,
+    longest: float = LONGEST,
+) -> T:
+    """Return what `work` returns, once it raises no Transient error any more; that error where `stop` was set meanwhile.
+
+    Waits `first` to `longest` seconds between two tries. Before each, `say` is told how often it had failed before, and why.
+    """
+
+    def before_sleep(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        assert error is not None
+        say(state.attempt_number - 1, error)
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(Transient),
+        wait=wait_exponential(first, longest) + wait_random(0, first),
+        stop=stop_when_event_set(stop),
+        sleep=sleep_using_event(stop),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
+    return retrying(work)
 
 
 @contextmanager

@@ -8,21 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_exponential,
-    wait_random,
-)
 
-from pipeline import metrics
-from pipeline.errors import MillstreamError, Transient
+from pipeline import backoff, metrics
+from pipeline.errors import MillstreamError
 from pipeline.kafka import Publisher
 from pipeline.settings import Settings
 
@@ -38,6 +29,8 @@ _LARGE_LANES = 2
 """One is captured while the next is fetched: memory is bounded, and a newer upload of the same name isn't kept waiting."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+
+T = TypeVar("T")
 
 
 class Stopping(Exception):
@@ -96,7 +89,7 @@ class Lanes:
 
     def _run(self, name: str, task: Task) -> None:
         try:
-            patiently(self._stop, name, self._troubles)(lambda: task(self._publisher()))
+            patiently(self._stop, name, self._troubles, lambda: task(self._publisher()))
         except Stopping:
             return
         except MillstreamError as error:
@@ -113,32 +106,19 @@ class Lanes:
         return publisher
 
 
-def patiently(stop: threading.Event, doing: str, troubles: Troubles) -> Callable[[Callable[[], Any]], Any]:
-    """Return something that calls a function again and again while it raises Transient errors, until `stop` is set.
+def patiently(stop: threading.Event, doing: str, troubles: Troubles, work: Callable[[], T]) -> T:
+    """Return what a function returns, called again and again while it raises Transient errors, until `stop` is set.
 
     It waits up to half a minute between two calls, says the first failure and no other, and keeps it in `troubles` meanwhile.
     """
 
-    def say(state: RetryCallState) -> None:
+    def say(failures: int, error: BaseException) -> None:
         metrics.RETRIES.labels("capture", "upload").inc()
-        if state.outcome is not None:
-            troubles[doing] = str(state.outcome.exception())
-        if state.attempt_number == 1 and state.outcome is not None:
-            log.warning("trying again until it works", name=doing, error=str(state.outcome.exception()))
+        troubles[doing] = str(error)
+        if failures == 0:
+            log.warning("trying again until it works", name=doing, error=str(error))
 
-    retrying = Retrying(
-        retry=retry_if_exception_type(Transient),
-        wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + wait_random(0, _FIRST_WAIT),
-        stop=stop_when_event_set(stop),
-        sleep=sleep_using_event(stop),
-        before_sleep=say,
-        reraise=True,
-    )
-
-    def call(work: Callable[[], Any]) -> Any:
-        try:
-            return retrying(work)
-        finally:
-            troubles.pop(doing, None)
-
-    return call
+    try:
+        return backoff.until_it_works(work, stop, say, first=_FIRST_WAIT, longest=_LONGEST_WAIT)
+    finally:
+        troubles.pop(doing, None)

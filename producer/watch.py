@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
 import structlog
 
@@ -25,6 +26,8 @@ from producer.marks import Reminders, marked
 from producer.stage import Stage, open_stage
 
 log = structlog.get_logger("watch")
+
+T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 """Seconds between two listings of the uploads, at least."""
@@ -74,7 +77,10 @@ def run(
     troubles = {} if troubles is None else troubles
     lanes = Lanes(stage.settings, stop, troubles)
     intake = Intake(stage, lanes)
-    patient = patiently(stop, "listing the buckets", troubles)
+
+    def patient(work: Callable[[], T]) -> T:
+        return patiently(stop, "listing the buckets", troubles, work)
+
     rounds = Rounds()
     claims = Every(CLAIMS_EVERY)
     topics = [Identity(stage.settings, topic) for topic in stage.settings.topics]

@@ -179,7 +179,7 @@ def test_a_running_capture_notices_that_its_upload_is_gone_or_another(
     assert Heartbeat.__init__.__kwdefaults__ is not None
     monkeypatch.setitem(Heartbeat.__init__.__kwdefaults__, "every", 0.001)
     noticed = threading.Event()
-    beat = Heartbeat._beat
+    beat = Heartbeat.beat
 
     def watched(self: Heartbeat) -> None:
         try:
@@ -195,7 +195,7 @@ def test_a_running_capture_notices_that_its_upload_is_gone_or_another(
             here.uploads.delete(NAME)
         assert noticed.wait(30)
 
-    monkeypatch.setattr(Heartbeat, "_beat", watched)
+    monkeypatch.setattr(Heartbeat, "beat", watched)
     sender = Recorder(on_send=change)
     with ExitStack() as contents:
         upload = take_on(here, NAME, contents)
@@ -219,7 +219,7 @@ def test_the_claim_says_how_much_of_the_file_is_captured() -> None:
     with Heartbeat(here, job, held, Position()) as heartbeat:
         heartbeat.expect(200)
         heartbeat.advance(Position(2, 8, 1, 122))
-        heartbeat._beat()
+        heartbeat.beat()
     assert held.claim.share == 0.61
     assert (held.claim.blocks, held.claim.rows, held.claim.malformed) == (2, 8, 1)
 
