@@ -59,17 +59,24 @@ def run(request: bytes, stopping: Callable[[], bool]) -> bytes:
     code = str(Path(__file__).parents[1])
     with tempfile.TemporaryDirectory(prefix="millstream-try-") as folder:
         environment = {"PATH": os.defpath, "PYTHONPATH": code, "TMPDIR": folder, "LANG": "C.UTF-8"}
-        with subprocess.Popen(
-            [sys.executable, "-m", "millstream.trialbox"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        ) as process:
+        given = Path(
+            folder, "request"
+        )  # a file: communicate() forgets what it hasn't written when its time is up
+        given.write_bytes(request)
+        with (
+            given.open("rb") as stdin,
+            subprocess.Popen(
+                [sys.executable, "-m", "millstream.trialbox"],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            ) as process,
+        ):
             try:
-                found = _talk(process, request, stopping)
+                found = _answer_of(process, stopping)
             finally:
                 process.kill()  # leaving the block waits for it; one that has ended is let be
     if found is None:
@@ -79,17 +86,16 @@ def run(request: bytes, stopping: Callable[[], bool]) -> bytes:
     return found
 
 
-def _talk(process: "subprocess.Popen[bytes]", request: bytes, stopping: Callable[[], bool]) -> bytes | None:
+def _answer_of(process: "subprocess.Popen[bytes]", stopping: Callable[[], bool]) -> bytes | None:
     """Return what a process answers, None where its time is up."""
-    given: bytes | None = request
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         if stopping():
             raise Transient("the reader is ending: try it again")
         try:
-            return process.communicate(given, timeout=_LOOK)[0]
+            return process.communicate(timeout=_LOOK)[0]
         except subprocess.TimeoutExpired:
-            given = None  # communicate() goes on with what it was given first
+            continue
     return None
 
 
