@@ -29,7 +29,11 @@ class Health(BaseModel):
 
 
 @router.get(
-    "/health/live", operation_id="live", summary="Whether the process answers", responses=documented(500)
+    "/health/live",
+    operation_id="live",
+    summary="Whether the process answers",
+    response_description="It does",
+    responses=documented(500),
 )
 async def live() -> Health:
     """Answer. It asks nobody else: a restart would not bring S3 back."""
@@ -40,6 +44,7 @@ async def live() -> Health:
     "/health/ready",
     operation_id="ready",
     summary="Whether files can be fetched and uploaded, and if not why: `reasons`",
+    response_description="They can",
     responses=documented(500, 503),
 )
 async def ready(reader: TheReader) -> Health:

@@ -37,6 +37,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="files on one page")]
     operation_id="get_job",
     tags=["jobs"],
     summary="Where a file is",
+    response_description="Where it is now",
     responses=documented(401, 404, 422, 500, 502, 503),
 )
 async def job(reader: TheReader, response: Response, name: str) -> JobView:
@@ -59,6 +60,7 @@ async def job(reader: TheReader, response: Response, name: str) -> JobView:
     operation_id="list_results",
     tags=["results"],
     summary="All files, finished and running, by name",
+    response_description="A page of files",
     response_model=Results,
     responses=_PAGED | documented(401, 422, 500, 502, 503),
 )

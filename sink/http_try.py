@@ -109,6 +109,7 @@ class Tried(BaseModel):
     operation_id="try_calculation",
     tags=["try"],
     summary="Try a calculation on a file's first rows",
+    response_description="The first rows, and what became of them",
     responses=documented(400, 401, 403, 404, 413, 422, 500, 503),
 )
 async def try_calculation(request: Request, reader: TheReader, wanted: Try) -> Tried:

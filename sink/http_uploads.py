@@ -86,6 +86,7 @@ _BODY: dict[str, Any] = {
     operation_id="put_upload",
     tags=["uploads"],
     summary="Upload a file to be computed",
+    response_description="The upload is on S3, whole",
     status_code=201,
     responses=_CREATED | documented(400, 401, 403, 408, 409, 412, 415, 422, 500, 502, 503),
     openapi_extra=_BODY,

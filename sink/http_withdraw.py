@@ -17,7 +17,8 @@ router = APIRouter(dependencies=[MayWrite, BEARER])
     operation_id="cancel_job",
     tags=["jobs"],
     summary="End a file's job without a result",
-    responses=documented(401, 403, 404, 409, 500, 502, 503),
+    response_description="The job has ended",
+    responses=documented(401, 403, 404, 409, 422, 500, 502, 503),
 )
 async def cancel_job(reader: TheReader, response: Response, name: str) -> JobView:
     """End the newest job; an older result stays. Asked again it answers the same; 409 where the job has ended otherwise."""
@@ -35,8 +36,9 @@ async def cancel_job(reader: TheReader, response: Response, name: str) -> JobVie
     operation_id="delete_result",
     tags=["results"],
     summary="Remove a file's upload, result, rejects and receipt, and end its job",
+    response_description="Nothing is left of it",
     status_code=204,
-    responses=documented(401, 403, 404, 409, 500, 502, 503),
+    responses=documented(401, 403, 404, 409, 422, 500, 502, 503),
 )
 async def delete_result(reader: TheReader, name: str) -> None:
     """Remove all that there is of a file. An upload that comes in meanwhile is left alone: 409."""

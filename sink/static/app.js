@@ -31,6 +31,18 @@
     tell("millstream:token");
   });
 
+  // ---- a refusal as the page of a file has it (macros.html): paragraphs, code in backticks, TOML
+  const prose = (text) => {
+    const box = Object.assign(document.createElement("div"), { className: "bad" });
+    for (const part of text.split("\n\n").map((part) => part.replace(/^ +/gm, ""))) {
+      const toml = part.startsWith("[");
+      const node = box.appendChild(document.createElement(toml ? "pre" : "p"));
+      if (toml) node.tabIndex = 0;
+      (toml ? ["", part] : part.split("`")).forEach((piece, at) => node.append(at % 2 ? Object.assign(document.createElement("code"), { textContent: piece }) : piece));
+    }
+    return box;
+  };
+
   // ---- uploads
   const uploads = $("#uploads");
   const waiting = [];
@@ -59,8 +71,7 @@
       one.bar.hidden = true;
       if (problem) {
         set(one.said, "not taken");
-        const why = Object.assign(document.createElement("span"), { className: "bad", textContent: problem });
-        one.line.append(why);
+        one.line.append(prose(problem));
       } else {
         set(one.said, `${size(one.file.size)} uploaded`);
         const link = Object.assign(document.createElement("a"), { href: `/files/${path(JSON.parse(request.responseText).name)}`, textContent: one.file.name });

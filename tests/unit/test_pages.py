@@ -104,6 +104,25 @@ def test_empty_failed_and_unknown_say_what_to_do(files: Files, client: Client) -
     assert "tried again by itself" in page
 
 
+def test_a_refusals_toml_stands_by_itself_and_its_markup_is_text(files: Files, client: Client) -> None:
+    reason = 'no calculation <b>matches</b>:\n\n    [calculations.odd]\n    id = "a"\n\nor let `millstream init FILE` do it'
+    files.refuse("odd.csv", files.upload("odd.csv"), reason)
+    page = client.get("/files/odd.csv").text
+    assert "no calculation &lt;b&gt;matches" in page
+    assert "<code>[calculations.odd]\nid = &#34;a&#34;</code></pre>" in page
+    assert "or let <code>millstream init FILE</code> do it" in page
+
+
+def test_a_cancelled_file_says_by_whom_and_how_to_go_on_and_is_no_alarm(files: Files, client: Client) -> None:
+    files.upload()
+    files.take_on()
+    assert client.request("POST", "/jobs/orders.csv/cancel").status_code == 200
+    page = client.get("/files/orders.csv").text
+    assert "It was cancelled by HTTP." in page
+    assert "push --again" in page
+    assert 'role="alert"' not in page
+
+
 def test_s3_failing_is_a_page_that_says_so(files: Files) -> None:
     from pipeline.errors import Unreachable
 
