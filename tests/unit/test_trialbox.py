@@ -37,8 +37,9 @@ def test_a_try_answers_with_rows_or_with_what_is_wrong() -> None:
     assert "nothere" in json.loads(trialbox.run(request("nothere + 1"), never))["error"]
 
 
-def test_a_try_takes_more_than_a_pipe_holds() -> None:
-    """64 KB in base64 are read long after the first look at whether to stop."""
+def test_a_try_takes_more_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 KB in base64, which are read long after the first look at whether to stop."""
+    monkeypatch.setattr(trialbox, "_LOOK", 0.001)
     content = base64.b64encode(b"a\n" + b"1234567\n" * 8000).decode()
     wanted = {"name": "x.csv", "content": content, "whole": False, "calculation": CALCULATION % "a"}
     assert json.loads(trialbox.run(json.dumps(wanted).encode(), never))["computed"] == 1000
