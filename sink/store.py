@@ -172,6 +172,10 @@ class Sink:
             self._hold(collection, batch, collection.reject(batch.partition, numbers, rejects.values))
         for end in results.ends:
             collection = touched[end.job.file_id] = self._collection(end.job)
+            # Before anything is waited for: if the partition goes meanwhile, whoever follows is to see all of them.
+            self._ledger.hold(batch.partition, collection.share(batch.partition).end, batch.first)
+        for end in results.ends:
+            collection = touched[end.job.file_id]
             if collection.captured is None:
                 read = partial(records.read, self._store, layout.captured(end.job.file_id), Captured)
                 captured = self._patiently(reader, epoch, read)
@@ -207,13 +211,14 @@ class Sink:
                 share.since = now
 
     def _note_end(self, collection: Collection, end: ShareEnd, batch: Batch) -> None:
-        """Note that a share's end has come; as long as rows lack, whoever follows is to see it too."""
+        """Note that a share's end has come; as long as rows lack, or may lack, whoever follows is to see it too."""
         share = collection.share(batch.partition)
         if end.round not in share.rounds:
             share.rounds.add(end.round)
             share.stirred = time.monotonic()
-        if collection.captured is not None and not collection.has_all_of(batch.partition):
-            self._ledger.hold(batch.partition, share.end, batch.first)
+        if collection.has_all_of(batch.partition):
+            self._ledger.release(batch.partition, share.end)
+        elif collection.captured is not None:
             self._sweeper.hurry()
 
     def _patiently(self, reader: Reader, epoch: int, work: Callable[[], T]) -> T | None:

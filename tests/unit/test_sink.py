@@ -9,6 +9,7 @@ from pipeline import backoff, layout, records
 from pipeline.duck import Error
 from pipeline.errors import Permanent, Refused, Unreachable
 from pipeline.jobs import Captured, End, Job
+from pipeline.kafka import Batch
 from pipeline.settings import Settings
 from pipeline.store import Head, MemoryStore
 from sink.assemble import Assembler
@@ -174,3 +175,89 @@ def test_a_part_that_was_written_while_its_job_was_looked_at_is_looked_at_right_
     assert end is not None
     assert end.state == "published"
     sink._finisher.close()
+
+
+class Group:
+    """A reader whose partitions go to another sink while this one waits."""
+
+    def __init__(self, sink: Sink, partitions: list[int]) -> None:
+        self.epoch = 0
+        self.committed: dict[int, int] = {}
+        self._sink, self._partitions = sink, partitions
+
+    def pause(self) -> None:
+        """Fetch nothing."""
+
+    def resume(self) -> None:
+        """Fetch again."""
+
+    def idle(self, _seconds: float) -> None:
+        self._sink._revoked(self._partitions)
+        self.epoch += 1
+
+    def commit(self, offsets: dict[int, int]) -> dict[int, int]:
+        self.committed |= offsets
+        return offsets
+
+
+def results_of(job: Job, partition: int, rows: int, lacking: int = 0) -> Batch:
+    """The results of a share and its end, the last of them lacking, as they come in one run from offset 50."""
+    share = [row for row in range(rows) if job.partition(row) == partition]
+    keys = [b"%s:%d" % (job.file_id.encode(), row) for row in share[: len(share) - lacking]]
+    values = [b'{"order_id":"id%d","total":%d.00}' % (row, row * 10) for row in share[: len(share) - lacking]]
+    end = b'{"rows":%d,"round":0}' % len(share)
+    keys, values = [*keys, b"%s:end" % job.file_id.encode()], [*values, end]
+    return Batch("results", partition, 50, 49 + len(keys), [*keys], [*values])
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_partitions_that_go_while_the_account_is_waited_for_are_read_again_by_whoever_follows(
+    lacking: int,
+) -> None:
+    """From the share's end on: without it, nobody would ask for rows that lack. The rows are on S3 by then."""
+    job = make_job(partitions=1)
+    store = Hiding(layout.captured(job.file_id), Unreachable("S3 is silent"))
+    open_job(store, job, 20)
+    batch = results_of(job, 0, 20, lacking)
+    first = Sink(Settings(), store)
+    first._mine = {0}
+    group = Group(first, [0])
+    first._reader = group  # type: ignore[assignment]
+    first._take(group, batch)  # type: ignore[arg-type]
+    assert (first._collections, first._mine) == ({}, set())
+    assert group.committed == {0: 50}
+    assert sum(part.rows for part in Inventory(store).of_job(job.file_id)) == 20 - lacking
+
+    store.why = None
+    second = Sink(Settings(), store)
+    second._mine = {0}
+    second._parts = {job.file_id: Inventory(store).of_job(job.file_id)}
+    following = Group(second, [0])
+    second._take(following, batch)  # type: ignore[arg-type]
+    if lacking:
+        [share] = second._collections[job.file_id].shares.values()
+        assert share.rounds == {0}
+        assert second._collections[job.file_id].lacking(0) == [4]
+        assert second._ledger.committable() == {0: 50}
+    else:
+        assert second._ledger.committable() == {0: 50 + 21}
+    for sink in (first, second):
+        sink._finisher.close()
+        sink._spiller.close()
+
+
+def test_a_sink_that_is_stopped_while_it_waits_for_an_account_leaves_the_end_to_the_next() -> None:
+    """It waits no longer, and commits nothing behind it."""
+    job = make_job(partitions=1)
+    store = Hiding(layout.captured(job.file_id), Unreachable("S3 is silent"))
+    open_job(store, job, 20)
+    sink = Sink(Settings(), store)
+    sink._mine = {0}
+    group = Group(sink, [])
+    group.idle = lambda _seconds: sink.stop()  # type: ignore[method-assign]
+    sink._take(group, results_of(job, 0, 20, 1))  # type: ignore[arg-type]
+    sink._empty({0}, 20)
+    sink._commit(group)  # type: ignore[arg-type]
+    assert group.committed == {0: 50}
+    assert sum(part.rows for part in Inventory(store).of_job(job.file_id)) == 19
+    sink._spiller.close()
