@@ -131,8 +131,9 @@ def _waits_for(
     quiet = now.timestamp() - picture.at if picture is not None else found.age or 0.0
     there = [process for process in processes if process.stage in _NEEDED[stage]]
     for process in there:
-        if process.said.waits:
-            return f"{process.stage} {process.instance}: {process.said.waits[0]}"
+        if waits := process.said.waits:
+            own = (why for why in waits if why.startswith(f"{state.name}: "))
+            return f"{process.stage} {process.instance}: {next(own, waits[0])}"
     if processes and not there:
         command = _NEEDED[stage][0]
         return f"no {_CALLED[stage]} is running: start one with  millstream {command}"

@@ -15,7 +15,7 @@ Labels have few values: `stage` is capture, process, store or serve; `route` is 
 | `millstream_published_rows_total` | counter, fate | rows of published files, each counted once: result or rejected |
 | `millstream_spilled_bytes_total` | counter | bytes of parts that sinks have put on S3 |
 | `millstream_repairs_total` | counter | rounds of repair that were asked for: one per share and round |
-| `millstream_files_total` | counter, stage and outcome | files that ended, as in `end.json`; refused; captured |
+| `millstream_files_total` | counter, stage and outcome | files ended, as in `end.json`; refused; captured; given up |
 | `millstream_file_seconds` | histogram | from taking a file on to its publication |
 | `millstream_consumer_lag_messages` | gauge, stage and partition | messages not done yet, of those known of |
 | `millstream_partitions` | gauge, stage | partitions that are the process's |

@@ -17,7 +17,6 @@ from pipeline.errors import (
     InputError,
     NameRefused,
     NotFound,
-    Permanent,
     PreconditionFailed,
     Transient,
 )
@@ -28,7 +27,7 @@ from pipeline.settings import Settings
 from pipeline.store import Head
 from producer.capture import Capture
 from producer.ending import replaced_by_refused
-from producer.lanes import Lanes
+from producer.lanes import Lanes, Stopping
 from producer.marks import send_ends_again, unfinished
 from producer.progress import Silent
 from producer.refuse import configuration_digest, forgive, is_refused, refuse, refused_keys
@@ -78,6 +77,7 @@ class Intake:
         found = {head.key: head for head in uploads if not head.key.endswith("/")}
         for key in self._dealt_with.keys() - found.keys():
             self._dealt_with.pop(key, None)
+            self._lanes.forget(key)
         for key, head in found.items():
             with self._lock:
                 if self._dealt_with.get(key) == _content(head) or key in self._busy:
@@ -211,7 +211,9 @@ class Intake:
                 replaced_by_refused(stage.results, head, error)
                 self._settle(head)
                 return
-            except Permanent:
+            except (Transient, Stopping):
+                raise
+            except Exception:
                 self._settle(head)  # until it changes, or we are started anew
                 raise
             if key in self._refused:

@@ -1,7 +1,7 @@
 """Worker threads of `watch`: small uploads several at a time, large ones beside them, so that none waits behind a huge one.
 
 Each worker has a publisher of its own. What fails for the moment is tried again, later each time, and said once; what fails for
-good is logged. Nothing that a task raises ends a worker.
+good is given up, and said wherever one looks, until it is begun again. Nothing that a task raises ends a worker.
 """
 
 import threading
@@ -40,7 +40,7 @@ class Stopping(Exception):
 Task = Callable[[Publisher], None]
 
 Troubles = dict[str, str]
-"""What is being tried again just now, and why."""
+"""What is being tried again just now, or was given up, and why."""
 
 
 class Lanes:
@@ -77,6 +77,10 @@ class Lanes:
         finally:
             self._one_large.release()
 
+    def forget(self, name: str) -> None:
+        """Say no longer why an upload was given up: it is gone."""
+        self._troubles.pop(name, None)
+
     def check(self) -> None:
         """Raise Stopping where we are to stop."""
         if self._stop.is_set():
@@ -94,9 +98,15 @@ class Lanes:
             return
         except MillstreamError as error:
             if not self._stop.is_set():
-                log.error("given up", name=name, error=str(error))
-        except Exception:
-            log.exception("failed", name=name)
+                log.error("given up until it changes, or until the next start", name=name, error=str(error))
+                self._give_up(name, str(error))
+        except Exception as error:
+            log.exception("failed; given up until it changes, or until the next start", name=name)
+            self._give_up(name, f"{type(error).__name__}: {error}")
+
+    def _give_up(self, name: str, why: str) -> None:
+        metrics.FILES.labels("capture", "given_up").inc()
+        self._troubles[name] = f"given up: {why}"
 
     def _publisher(self) -> Publisher:
         self.check()

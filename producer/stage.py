@@ -1,5 +1,6 @@
 """What capture works with: the settings, both buckets, the topic that rows go to, and who is told how far it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pipeline.kafka import ensure_topics
@@ -7,7 +8,7 @@ from pipeline.kafka_progress import outlet
 from pipeline.s3 import S3Store, client
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
-from pipeline.teller import Teller, silent
+from pipeline.teller import Teller, Work, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,10 @@ class Stage:
         return replace(self, settings=settings)
 
 
-def open_stage(settings: Settings, command: str) -> Stage:
-    """Reach S3 and Kafka, making the topics where they are missing; `command` is how progress calls this process.
+def open_stage(settings: Settings, command: str, work: Callable[[], Work] = Work) -> Stage:
+    """Reach S3 and Kafka, making the topics where they are missing.
 
+    `command` is how progress calls this process, `work` what it says of itself.
     Raises Unreachable within about ten seconds where one of them doesn't answer, naming its address; Refused where it answers,
     and says no.
     """
@@ -36,6 +38,6 @@ def open_stage(settings: Settings, command: str) -> Stage:
     uploads.check()
     results.check()
     partitions = ensure_topics(settings)
-    teller = Teller(command, outlet(settings))
+    teller = Teller(command, outlet(settings), work)
     teller.start()
     return Stage(settings, uploads, results, partitions, teller)

@@ -20,6 +20,7 @@ from pipeline.kafka import ensure_topics
 from pipeline.kafka_reader import Identity
 from pipeline.settings import Settings
 from pipeline.store import Head
+from pipeline.teller import Work
 from producer.intake import Intake
 from producer.lanes import Lanes, Troubles, patiently
 from producer.marks import Reminders, marked
@@ -41,6 +42,9 @@ MARKS_EVERY = 10.0
 CLAIMS_EVERY = 3.0
 """Seconds between two looks at claims of others."""
 
+TOLD = 20
+"""Troubles that are told to whoever looks at the progress, at most; readiness has all of them."""
+
 
 def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda: None) -> None:
     """Capture until SIGINT or SIGTERM; must be the main thread.
@@ -58,7 +62,11 @@ def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda:
             health.serve(
                 settings.http.host, settings.health_port, lambda: list(waiting) or _reasons(troubles)
             )
-        stage = backoff.until_there(lambda: open_stage(settings, "watch"), stop, waiting)
+
+        def work() -> Work:
+            return Work(waits=_reasons(troubles)[:TOLD])
+
+        stage = backoff.until_there(lambda: open_stage(settings, "watch", work), stop, waiting)
         log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
         try:
             run(stage, stop, reload, troubles)
@@ -73,7 +81,7 @@ def run(
     reload: Callable[[], Settings | None] = lambda: None,
     troubles: Troubles | None = None,
 ) -> None:
-    """Capture until `stop` is set; what has to be tried again is in `troubles` until it works."""
+    """Capture until `stop` is set; what has to be tried again, or was given up, is in `troubles` until it works."""
     troubles = {} if troubles is None else troubles
     lanes = Lanes(stage.settings, stop, troubles)
     intake = Intake(stage, lanes)

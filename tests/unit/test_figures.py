@@ -71,6 +71,12 @@ def test_what_a_process_waits_for_is_what_its_files_wait_for() -> None:
     assert figures(state(1000), None, [held], NOW).waits_for == "process here-1: held: S3 doesn't answer"
 
 
+def test_of_what_a_process_waits_for_a_file_names_what_is_its_own() -> None:
+    watch = process("watch", "a.csv: S3 is silent", "orders.csv: given up: S3 says no")
+    found = figures(state(None), None, [watch], NOW)
+    assert found.waits_for == "watch here-1: orders.csv: given up: S3 says no"
+
+
 def test_without_news_of_anybody_only_s3_speaks() -> None:
     found = figures(state(1000), None, [], NOW)
     assert (found.captured, found.total, found.computed, found.rates) == (1000, 1000, None, {})

@@ -33,12 +33,16 @@ class AtOnce(Lanes):
         self.tasks: list[str] = []
         self.later = False
         self.left: list[Task] = []
+        self.forgotten: list[str] = []
 
     def submit(self, size: int, name: str, task: Task) -> None:
         self.tasks.append(name)
         self.left.append(task)
         if not self.later:
             self.do()
+
+    def forget(self, name: str) -> None:
+        self.forgotten.append(name)
 
     def do(self, *, last_first: bool = False) -> None:
         """Do what is left, and what comes of it."""
@@ -359,3 +363,25 @@ def test_what_a_broker_forgot_is_sent_by_the_other_where_the_one_that_sends_it_b
     second.again()
     rows = [key for key in theirs.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
     assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
+
+
+def test_an_upload_on_which_something_unforeseen_failed_is_looked_at_again_once_it_changes() -> None:
+    """And where it goes, nobody says any more that it was given up."""
+
+    def broken() -> None:
+        raise RuntimeError("a fault of ours")
+
+    uploads = Steps(before={f"open {NAME}": broken})
+    here = stage(uploads)
+    uploads.put(NAME, csv(6))
+    intake, lanes = watching(here)
+    with pytest.raises(RuntimeError):
+        intake.look(list(uploads.list()))
+    intake.look(list(uploads.list()))
+    assert lanes.tasks == [NAME]
+    uploads.put(NAME, csv(7))
+    intake.look(list(uploads.list()))
+    assert lanes.sender.log.count("end") > 0
+    uploads.delete(NAME)
+    intake.look([])
+    assert lanes.forgotten == [NAME]

@@ -1,0 +1,70 @@
+"""What the workers of `watch` do about what fails."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pipeline import metrics
+from pipeline.errors import Refused
+from pipeline.kafka import Publisher
+from producer.lanes import LARGE, Lanes, Troubles
+from tests.unit.capture_doubles import SETTINGS, Recorder
+
+NAME = "orders.csv"
+
+
+class Local(Lanes):
+    """Lanes whose publishers reach no broker."""
+
+    def _publisher(self) -> Publisher:
+        return Recorder()  # type: ignore[return-value]
+
+
+def given_up() -> float:
+    return (
+        metrics.REGISTRY.get_sample_value(
+            "millstream_files_total", {"stage": "capture", "outcome": "given_up"}
+        )
+        or 0.0
+    )
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (Refused("S3 says no to orders.csv"), "given up: S3 says no to orders.csv"),
+        (ValueError("a fault of ours"), "given up: ValueError: a fault of ours"),
+    ],
+    ids=["refused", "unforeseen"],
+)
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "large"])
+def test_what_is_given_up_is_said_and_counted_until_it_is_begun_again(
+    error: Exception, why: str, size: int
+) -> None:
+    """Readiness and progress have it from `troubles`; the worker goes on with others."""
+    troubles: Troubles = {}
+    stop = threading.Event()
+    lanes = Local(SETTINGS, stop, troubles)
+    before = given_up()
+
+    def fails(_publisher: Publisher) -> None:
+        raise error
+
+    lanes.submit(size, NAME, fails)
+    until(lambda: NAME in troubles)
+    assert troubles == {NAME: why}
+    assert given_up() == before + 1
+    lanes.submit(size, NAME, lambda _publisher: None)
+    until(lambda: NAME not in troubles)
+    assert given_up() == before + 1
+    stop.set()
+    lanes.close()
