@@ -1,6 +1,8 @@
 """The edge to S3: the only file that knows boto3, and where its exceptions become ours."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
@@ -36,9 +38,14 @@ from pipeline.s3_meter import measure
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE, Body, Head, Unfinished
 
+_SENDING = 2
+"""Parts that are on their way at a time, while the next one is made."""
+
 _COPY_PART = 512 * 1024 * 1024
-_SMALL_COPY = 1024 * 1024
 """Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
+
+_SMALL_COPY = 1024 * 1024
+"""Bytes up to which a copy goes by way of us."""
 
 
 def client(settings: S3Settings, *, patience: float = 3) -> Any:
@@ -169,7 +176,15 @@ class S3Store:
 
         def send(upload: str) -> list[dict[str, Any]]:
             rest = chain((ahead.pop() for _ in range(2)), parts)
-            return [self._part(key, upload, number, part) for number, part in enumerate(rest, 1)]
+            done: list[dict[str, Any]] = []
+            sending: deque[Future[dict[str, Any]]] = deque()
+            with ThreadPoolExecutor(_SENDING, "upload") as pool:
+                for number, part in enumerate(rest, 1):
+                    sending.append(pool.submit(self._part, key, upload, number, part))
+                    del part
+                    while len(sending) == _SENDING:
+                        done.append(sending.popleft().result())
+                return done + [part.result() for part in sending]
 
         return self._multipart(key, metadata, {}, send)
 
