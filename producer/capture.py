@@ -9,6 +9,7 @@
 Whatever is repeated after a crash does the same once more: keys, partitions and records follow from the job alone.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class Capture:
 
     `file` is the spooled upload where it is at hand; `fresh` says that nobody can have claimed the job yet.
     `from_start` sends all rows once more, also of a job that was captured, because the broker may have
-    forgotten them. `check` is called after each block, and may raise, to stop. `ours` says afterwards that it was
-    captured here.
+    forgotten them. `check` is called after each block, and may raise, to stop; `now` counts seconds and never goes back.
+    `ours` says afterwards that it was captured here.
     """
 
     stage: Stage
@@ -44,6 +45,7 @@ class Capture:
     fresh: bool = False
     from_start: bool = False
     check: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.monotonic
     ours: bool = field(default=False, init=False)
     observer: Observer = field(init=False)
     _waited: bool = field(default=False, init=False)
@@ -51,7 +53,7 @@ class Capture:
     """Whether it was captured here, and its ends aren't known to be sent."""
 
     def __post_init__(self) -> None:
-        self.observer = Observer(self.stage.results, layout.claim(self.job.file_id))
+        self.observer = Observer(self.stage.results, layout.claim(self.job.file_id), now=self.now)
 
     def attempt(self, sender: Sender, progress: Progress) -> Captured | End | None:
         """Capture the job unless that is done or another does it: then None, and `observer.claim` says how far it is.
@@ -148,7 +150,9 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         )  # its thread and its file end here, whatever happens
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
-        reached = publish_rows(job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance)
+        reached = publish_rows(
+            job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance, now=work.now
+        )
         account = Captured(
             rows=reached.rows,
             malformed=reached.malformed,

@@ -34,7 +34,10 @@ LOOK_EVERY = 1.0
 """Seconds between two listings of the uploads, at least."""
 
 SHARE = 20
-"""A listing that takes long is made more seldom: only every so many times what it takes."""
+"""A listing that takes long is made more seldom: only every so many times what it takes,"""
+
+LONGEST = 300.0
+"""but after so many seconds in any case: it may have taken long because S3 didn't answer, or because the process was asleep."""
 
 MARKS_EVERY = 10.0
 """Seconds between two listings of the open marks, at least."""
@@ -109,7 +112,7 @@ def run(
                 intake.again()
             for file_id in rounds.due(lambda: patient(lambda: marked(stage.results)), intake.look_at_marks):
                 intake.remind(file_id)
-            stop.wait(max(LOOK_EVERY, SHARE * took))
+            stop.wait(rest(LOOK_EVERY, took))
             replaced = _replaced(topics, stage.settings)
     except Transient:
         if not stop.is_set():
@@ -143,6 +146,11 @@ def _replaced(topics: Sequence[Identity], settings: Settings) -> bool:
     if any(replaced):
         log.warning("a topic was made anew: what is open is sent again")
     return any(replaced)
+
+
+def rest(least: float, took: float) -> float:
+    """Return the seconds to wait after a listing that took so many, `least` at least."""
+    return max(least, min(SHARE * took, LONGEST))
 
 
 def _reasons(troubles: Troubles) -> list[str]:
@@ -184,7 +192,7 @@ class Rounds:
             return []
         found = marks()
         now = self._now()
-        self._next = now + max(MARKS_EVERY, SHARE * (now - began))
+        self._next = now + rest(MARKS_EVERY, now - began)
         look(found)
         return self._reminders.due(found, now)
 

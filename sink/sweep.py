@@ -29,7 +29,10 @@ EVERY = 5.0
 """Seconds between two looks."""
 
 RATIO = 20
-"""A look is not made more often than this many times what the last one took."""
+"""A look is not made more often than this many times what the last one took,"""
+
+LONGEST = 60.0
+"""but after so many seconds in any case: it may have taken long because S3 didn't answer, or because the process was asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Sweeper:
         started = time.monotonic()
         found = self.look(wanted)
         done = time.monotonic()
-        self._least = done + RATIO * (done - started)
+        self._least = done + min(RATIO * (done - started), LONGEST)
         self._due = max(self._due, self._least)
         return found
 

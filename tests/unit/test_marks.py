@@ -6,12 +6,15 @@ from contextlib import ExitStack
 
 from pipeline import layout, records
 from pipeline.jobs import End, Job, NameRecord
+from pipeline.store import Head
+from producer import watch
 from producer.capture import Capture
 from producer.ending import fail
 from producer.marks import FIRST, LONGEST, Reminders, marked, send_ends_again, unfinished
 from producer.progress import Silent
 from producer.stage import Stage
 from producer.take_on import take_on
+from producer.watch import Rounds
 from tests.unit.capture_doubles import Recorder, csv, stage
 
 NAME = "orders.csv"
@@ -90,3 +93,21 @@ def test_reminders_come_at_growing_intervals_and_end_with_the_mark() -> None:
     assert max(gaps) == LONGEST
     assert reminders.due(set(), 1e9) == []
     assert reminders.due({"a"}, 1e9) == []
+
+
+def test_marks_are_looked_at_again_within_minutes_though_a_look_took_an_hour() -> None:
+    """S3 did not answer, or the process was asleep: nothing half done would be gone on with for most of a day."""
+    now = 100.0
+
+    def slowly() -> dict[str, Head]:
+        nonlocal now
+        now += 3600.0
+        return {}
+
+    looked: list[object] = []
+    rounds = Rounds(lambda: now)
+    rounds.due(slowly, looked.append)
+    now += watch.LONGEST
+    rounds.due(slowly, looked.append)
+    assert looked == [{}, {}]
+    assert [watch.rest(1.0, took) for took in (0.01, 2.0, 3600.0)] == [1.0, 40.0, watch.LONGEST]

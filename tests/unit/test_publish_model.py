@@ -1,9 +1,6 @@
 """Publishing as a model: sinks in any interleaving, call by call, with crashes and lost answers, while newer uploads come."""
 
-import queue
-import threading
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +15,9 @@ from pipeline.store import MemoryStore
 from sink.collector import Collection, Frozen
 from sink.publish import Publisher
 from tests.jobs import make_captured, make_job
+from tests.unit.stepped import Fate, Process, Stepped, World
 from tests.unit.test_publish import keys, open_job
 
-Fate = Literal["right", "lost", "crash before", "crash after"]
 CONNECTION = duck.connect()
 """For all actors: only one of them runs at a time."""
 
@@ -28,74 +25,32 @@ ROWS = 6
 MOST_ACTORS = 4
 
 
-class Crash(Exception):
-    """The process is no more."""
-
-
-class Stepped:
-    """A store of one actor, each of whose calls waits until it is let through, and is told how it goes."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self._store = store
-        self.arrived: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.orders: queue.SimpleQueue[Fate] = queue.SimpleQueue()
-
-    def _call(self, work: Callable[[], Any]) -> Any:
-        self.arrived.put(True)
-        fate = self.orders.get()
-        if fate == "crash before":
-            raise Crash
-        result = work()
-        if fate == "crash after":
-            raise Crash
-        if fate == "lost":
-            raise Unreachable("the answer is lost")
-        return result
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            if name == "list":
-                return self._call(lambda: iter(list(method(*arguments, **options))))
-            return self._call(lambda: method(*arguments, **options))
-
-        return call
-
-
 class Actor:
     """A sink that publishes a job: it tries again where an answer is lost, and ends where it crashes."""
 
-    def __init__(self, store: MemoryStore, job: Job, done: Frozen) -> None:
+    def __init__(self, world: World, store: MemoryStore, job: Job, done: Frozen) -> None:
         self.job = job
         self.end: End | None = None
-        self.error: BaseException | None = None
-        self._stepped = Stepped(store)
         self._done = done
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self.alive = self._stepped.arrived.get()
+        process = Process(world)
+        self._store: Any = Stepped(process, store)  # it has the methods by name
+        self._main = process.start("publish", self._run)
+
+    @property
+    def alive(self) -> bool:
+        return not self._main.over
 
     def _run(self) -> None:
-        publisher = Publisher(self._stepped)  # it has the methods by name
-        try:
-            while self.end is None:
-                try:
-                    self.end = publisher.finish(self.job) or publisher.publish(self._done, CONNECTION)
-                except Unreachable:
-                    continue
-        except Crash:
-            pass
-        except BaseException as error:
-            self.error = error
-        self._stepped.arrived.put(False)
+        publisher = Publisher(self._store)
+        while self.end is None:
+            try:
+                self.end = publisher.finish(self.job) or publisher.publish(self._done, CONNECTION)
+            except Unreachable:
+                continue
 
     def step(self, fate: Fate) -> None:
         """Let the next call through."""
-        self._stepped.orders.put(fate)
-        self.alive = self._stepped.arrived.get(timeout=30)
-        if self.error is not None:
-            raise self.error
+        self._main.step(fate)
 
 
 def collected(job: Job, order: list[int], dropped: int) -> Frozen:
@@ -126,6 +81,7 @@ class Publishing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.world = World()
         self.store = MemoryStore()
         self.jobs: list[Job] = []
         self.actors: list[Actor] = []
@@ -148,13 +104,13 @@ class Publishing(RuleBasedStateMachine):
     )
     def a_sink_has_all_rows(self, which: int, order: list[int], dropped: int) -> None:
         job = self.jobs[which % len(self.jobs)]
-        self.actors.append(Actor(self.store, job, collected(job, order, dropped)))
+        self.actors.append(Actor(self.world, self.store, job, collected(job, order, dropped)))
 
     @precondition(lambda self: self.actors)
     @rule(
         which=st.integers(0, MOST_ACTORS - 1),
         steps=st.integers(1, 6),
-        fate=st.sampled_from(("right", "right", "lost", "crash before", "crash after")),
+        fate=st.sampled_from(("right", "right", "failed", "lost", "again", "crash before", "crash after")),
     )
     def a_sink_goes_on(self, which: int, steps: int, fate: Fate) -> None:
         actor = self.actors[which % len(self.actors)]

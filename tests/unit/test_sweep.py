@@ -2,20 +2,22 @@
 
 import io
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import sink.sweep
 from pipeline import layout, missing
 from pipeline.jobs import End, Job, NameRecord
-from pipeline.store import MemoryStore, Unfinished
+from pipeline.store import Head, MemoryStore, Unfinished
 from sink.collector import Collection
 from sink.inventory import Inventory
 from sink.parts import part_job
 from sink.publish import Publisher
 from sink.repair import Doubt
-from sink.sweep import Found, Sweeper, Wanted
+from sink.sweep import LONGEST, Found, Sweeper, Wanted
 from tests.jobs import WHEN, make_captured, make_job
 from tests.unit.sink_doubles import add, open_job, spill
 
@@ -207,3 +209,27 @@ def test_what_cannot_be_read_of_one_job_hides_no_other(broken: str) -> None:
     assert list(found.captured) == [other.file_id]
     assert found.ended == []
     assert layout.open_mark(job.file_id) in {head.key for head in store.list(layout.OPEN)}
+
+
+def test_a_look_that_took_long_for_no_reason_of_its_own_is_made_again_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S3 did not answer, or the process was asleep: what ended elsewhere would be held, and nothing assembled, for hours."""
+    now = 100.0
+
+    class Slow(MemoryStore):
+        def list(self, prefix: str = "", *, delimiter: str = "") -> Iterator[Head]:
+            nonlocal now
+            now += 600.0
+            return super().list(prefix, delimiter=delimiter)
+
+    monkeypatch.setattr(sink.sweep, "time", SimpleNamespace(monotonic=lambda: now))
+    store = Slow()
+    sweeper = Sweeper(store, Publisher(store), Inventory(store))
+    sweeper.start_if_due(lambda: NOTHING)
+    sweeper._pool.submit(lambda: None).result(20)  # it does one after the other
+    assert sweeper.take() is not None
+    now += LONGEST
+    sweeper.start_if_due(lambda: NOTHING)
+    assert sweeper._running is not None
+    sweeper.close()
