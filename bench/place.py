@@ -27,6 +27,7 @@ from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
 ROOT = Path(__file__).parents[1]
+ABSENT = Path(__file__).parent / "absent"
 
 PARTITIONS = 4
 
@@ -74,7 +75,9 @@ class Place:
         """Start `python ARGUMENTS…` here, under `name`; `more` are settings, as `http_port="8080"`."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("MILLSTREAM_")}
         env |= {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join((str(ABSENT), str(ROOT)))
+            if python == sys.executable
+            else str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "MILLSTREAM_KAFKA": self.broker.bootstrap,
             "MILLSTREAM_PROFILE": self.broker.profile,

@@ -9,7 +9,7 @@ from bench import chart, table
 
 Json = dict[str, Any]
 
-ORDER = ("processor", "capture", "sink", "chain", "latency", "small", "memory", "scaling")
+ORDER = ("processor", "capture", "sink", "chain", "latency", "small", "reader", "memory", "scaling")
 BROKERS = {"kafka": "Apache Kafka", "embedded": "embedded broker"}
 
 WHAT = {
@@ -19,6 +19,8 @@ WHAT = {
     "chain": "CSV on disk to CSV on S3 with its receipt: producer, processor and sink at once, in three processes.",
     "latency": "A file of 1,000 rows, from `push` to the answer 200 with its CSV; 50 files, one after the other.",
     "small": "Files of 100 rows, from disk to published, against one file with all of their rows.",
+    "reader": "A result of 100 MB through the reader, beside the S3 server's own answer for the same object; 1,000 clients at "
+    "a time, 50 of them slow, each comparing every byte; a page of the list of 10,000 files that was asked for before.",
     "memory": "Peak of each stage, with a file of N and of ten times N rows; of the sink also with 200 files at once.",
     "scaling": "The processor with 1, 2 and 4 workers; broker and workers share the cores.",
 }
@@ -119,6 +121,7 @@ Written by `python -m bench report` from the JSON of measurements; nothing in he
   Slow peers get fewer rows, as the tables say. The last commit comes after the measured time; that all offsets were committed
   is checked for ours, and told of the others.
 - The ceiling's messages are made before its clock starts.
+- Processes run without pandas, as `pip install` leaves them: a test's data brings it, and pyarrow imports it wherever it is.
 - "ours is" says how many times a participant's rows/s ours are.
 
 To reproduce: `make bench` for a moderate set, or the commands at the end of this page. Take the ratios,
