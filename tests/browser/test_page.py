@@ -135,6 +135,7 @@ def test_a_reader_that_is_restarted_in_mid_job_is_picked_up_again(
     browser: Browser, chain: Stack, tmp_path: Path
 ) -> None:
     file = orders(tmp_path / "orders.csv", 5_000)
+    chain.logged("process", "partitions assigned")
     chain.stop("process")  # so that the job is under way for as long as the test wants
     with tab(browser) as page:
         page.goto(chain.http)
