@@ -41,9 +41,6 @@ HIGHS_EVERY = 0.5
 IDENTITY_EVERY = 3.0
 """Seconds between two looks at whether the topic is still the one that it was."""
 
-SETTLE = 6.0
-"""Seconds that a rebalance may take which is under way when a member of the embedded broker's group leaves."""
-
 Partitions = Sequence[int]
 
 
@@ -115,8 +112,6 @@ class Reader:
         self._continuity = kafka.continuity(settings)
         self._paused = False
         self._closed = False
-        self._unsettled = True
-        self._patient = settings.profile == "embedded"
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
         self._attempts = attempts
@@ -189,20 +184,9 @@ class Reader:
     def close(self) -> None:
         """Leave the group, without further callbacks."""
         self._closed = True
-        self._settle()
         with suppress(KafkaException):
             self._absolve([partition.partition for partition in self._client.assignment()])
         self._client.close()
-
-    def _settle(self) -> None:
-        """Let a rebalance that is under way come to its end, on the embedded broker.
-
-        Whoever leads a group and leaves it between joining and being assigned is waited for by that broker for ever: the
-        others join again and again, and get nothing.
-        """
-        deadline = time.monotonic() + SETTLE
-        while self._patient and self._unsettled and time.monotonic() < deadline:
-            self._client.poll(0.1)
 
     def _begin_again(self) -> None:
         """Start what is assigned at its first message: the topic is another, and offsets of the old one mean nothing."""
@@ -221,7 +205,6 @@ class Reader:
         self._on_replaced(numbers)
 
     def _subscribe(self) -> None:
-        self._unsettled = True
         self._client.subscribe(
             [self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -297,7 +280,6 @@ class Reader:
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._unsettled = False
         if self._closed:
             return
         self.epoch += 1
@@ -318,7 +300,6 @@ class Reader:
     def _leave(
         self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]
     ) -> None:
-        self._unsettled = True
         if self._closed:
             return
         numbers = [partition.partition for partition in partitions]

@@ -28,7 +28,7 @@ from pipeline import crash, metrics
 from pipeline.attempts import Attempts
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Batch, Publisher, joined
-from pipeline.kafka_reader import SETTLE, Partitions, Reader
+from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.stalls import Place
 from processor.leave import leave
@@ -373,10 +373,10 @@ class BatchConsumer(base.Consumer):
         self._closing.set()
 
     def abandon(self) -> None:
-        """Leave the group before anything was assigned; within seconds, or else the group finds out."""
+        """Leave the group before anything was assigned; within GOODBYE seconds, or else the group finds out."""
         self._closing.set()
         if self._poller is not None:
-            self._poller.join(GOODBYE + (SETTLE if self.settings.profile == "embedded" else 0))
+            self._poller.join(GOODBYE)
 
     # ---- the poller thread
 
