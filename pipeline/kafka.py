@@ -1,14 +1,13 @@
 """The edge to Kafka: confluent-kafka's clients with our configuration, and its exceptions turned into ours.
 
-What is only true of the broker of `millstream up` (Tansu, in memory) is in `_EMBEDDED`; Apache Kafka is the reference.
+What is only true of the broker of `millstream up` is in `kafka_embedded`; Apache Kafka is the reference.
 """
 
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, islice, repeat
+from itertools import islice, repeat
 from operator import length_hint
 from typing import Any
 from weakref import WeakSet
@@ -17,8 +16,9 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipeline import metrics
-from pipeline.errors import DeliveryFailed, MillstreamError, Permanent, Refused, Unreachable
+from pipeline import kafka_embedded, metrics
+from pipeline.errors import Permanent, Unreachable
+from pipeline.kafka_errors import MOVED_ON, translate, undelivered
 from pipeline.settings import Settings
 
 log = structlog.get_logger("kafka")
@@ -32,70 +32,17 @@ FIRST_ANSWER = 7.0
 OVERHEAD = 100
 """Bytes that a message has beside its key and value, generously."""
 
-_EMBEDDED: dict[str, dict[str, Any]] = {
-    # After a restart of that broker an idempotent producer never recovers. Where two producers write one partition,
-    # a consumer can skip messages of batches above 30 KB.
-    "producer": {
-        "enable.idempotence": False,
-        "batch.size": 30_000,
-        "linger.ms": 5,
-        "compression.type": "none",  # it is on this machine
-    },
-    # A fetch that takes longer than this to list the partition's batches stalls for good: 5 ms for 700,000 rows on an idle
-    # machine, and above 100 ms where it has ten times too much to do. It costs 0.1 s of a small file's way.
-    "consumer": {"fetch.wait.max.ms": 250, "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000},
-}
-
-
-_REFUSALS = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-}
-
-
-_MOVED_ON = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError._NO_OFFSET,
-}
-_PASSING = {
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TIMED_OUT,
-    KafkaError._TIMED_OUT_QUEUE,
-    KafkaError._RESOLVE,
-    KafkaError._WAIT_COORD,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NETWORK_EXCEPTION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.NOT_ENOUGH_REPLICAS,
-    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-}
-
-
-_UNSENT = {
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError._PURGE_QUEUE,  # `forget` dropped it, and is told of that too late
-    KafkaError._PURGE_INFLIGHT,
-}
-
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return what every client is configured with."""
     return {"bootstrap.servers": settings.kafka, "logger": _Quiet(), "log_level": 4} | dict(
         settings.kafka_options
     )
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    """Return a client for questions about topics and groups."""
+    return AdminClient(client_config(settings))
 
 
 _PRODUCER_TUNING = {
@@ -129,7 +76,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
             "message.max.bytes": settings.message_bytes + OVERHEAD,
             "delivery.report.only.error": True,
         }
-        | (_EMBEDDED["producer"] if embedded else {})
+        | (kafka_embedded.PRODUCER if embedded else {})
     )
 
 
@@ -147,7 +94,7 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
             "session.timeout.ms": int(settings.session_timeout * 1000),
             "heartbeat.interval.ms": int(settings.session_timeout * 1000 / 6),
         }
-        | (_EMBEDDED["consumer"] if embedded else {})
+        | (kafka_embedded.CONSUMER if embedded else {})
     )
 
 
@@ -193,7 +140,7 @@ class Publisher:
                 queued = count - length_hint(left) - 1
             except KafkaException as error:
                 size = len(values[count - length_hint(left) - 1])
-                raise _undelivered(error.args[0])(
+                raise undelivered(error.args[0])(
                     f"Kafka takes no message of {size} bytes: {error.args[0].str()}"
                 ) from error
             self._producer.poll(0 if queued == count else 0.05)
@@ -235,123 +182,7 @@ class Publisher:
     def _raise_failure(self) -> None:
         if self._failed is not None:
             error = self._failed
-            raise _undelivered(error)(f"Kafka at {self._address} did not take a message: {error.str()}")
-
-
-def _undelivered(error: KafkaError) -> type[MillstreamError]:
-    """Return what it means that a message wasn't taken: a topic that is gone may be made anew, a message never shrinks."""
-    if error.code() in _REFUSALS:
-        return Refused
-    return Unreachable if error.retriable() or error.code() in _PASSING | _UNSENT else DeliveryFailed
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Messages of one partition in a row: `first` and `last` are their offsets; values of None are tombstones."""
-
-    topic: str
-    partition: int
-    first: int
-    last: int
-    keys: list[bytes | None]
-    values: list[bytes | None]
-
-
-def joined(runs: Sequence[Batch]) -> Batch:
-    """Return runs of one partition that follow each other as one."""
-    first, last = runs[0], runs[-1]
-    if len(runs) == 1:
-        return first
-    keys = [key for run in runs for key in run.keys]
-    values = [value for run in runs for value in run.values]
-    return Batch(first.topic, first.partition, first.first, last.last, keys, values)
-
-
-def batches(messages: Sequence[Message]) -> list[Batch]:
-    """Group consumed messages by partition, in order; all are of one topic.
-
-    Most errors among them are news that the client deals with itself; raises Refused and Permanent for the others.
-    """
-    good = [message for message in messages if message.error() is None]
-    if len(good) < len(messages):
-        for message in messages:
-            _look_at(message.error())
-    if not good:
-        return []
-    numbers = [message.partition() for message in good]
-    if numbers[0] == numbers[-1] and len(set(numbers)) == 1:
-        return [_run(good)]
-    groups: dict[int | None, list[Message]] = {}
-    start = 0
-    for number, run in groupby(numbers):  # the client gives messages of one partition together, mostly
-        stop = start + len(list(run))
-        groups.setdefault(number, []).extend(good[start:stop])
-        start = stop
-    return [_run(group) for group in groups.values()]
-
-
-def _run(group: list[Message]) -> Batch:
-    first, last = group[0], group[-1]
-    return Batch(
-        str(first.topic()),
-        int(first.partition() or 0),
-        int(first.offset() or 0),
-        int(last.offset() or 0),
-        [message.key() for message in group],
-        [message.value() for message in group],
-    )
-
-
-def _look_at(error: KafkaError | None) -> None:
-    if error is None:
-        return
-    if error.fatal() or error.code() in {*_REFUSALS, KafkaError._FATAL}:
-        raise translate(error, "")
-    log.debug("consumer", error=error.str())
-
-
-class Continuity:
-    """Notices offsets that were skipped, and goes back for them once per gap.
-
-    Only for a broker that skips messages (see `continuity`): on Apache Kafka, transaction markers and compaction leave gaps
-    that are right. Called by the thread that polls, as everything that moves a client.
-    """
-
-    def __init__(self) -> None:
-        """Knows no positions yet."""
-        self._next: dict[tuple[str, int], int] = {}
-        self._tried: dict[tuple[str, int], int] = {}
-
-    def start(self, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Begin with these positions, by topic and partition; negative ones are unknown."""
-        self._next = {at: offset for at, offset in offsets.items() if offset >= 0}
-        self._tried = {}
-
-    def check(self, client: Consumer, batch: Batch) -> Batch | None:
-        """Return the batch if nothing is missing before it, or None after having gone back."""
-        at = (batch.topic, batch.partition)
-        expected = self._next.get(at, batch.first)
-        whole = batch.last - batch.first + 1 == len(batch.keys)
-        if (batch.first > expected or not whole) and self._tried.get(at) != expected:
-            self._tried[at] = expected
-            log.warning("messages skipped, going back", topic=at[0], partition=at[1], offset=expected)
-            client.seek(TopicPartition(*at, expected))
-            return None
-        self._next[at] = batch.last + 1
-        return batch
-
-
-class _NoContinuity(Continuity):
-    """Trusts the broker."""
-
-    def check(self, client: Consumer, batch: Batch) -> Batch | None:
-        """Return the batch."""
-        return batch
-
-
-def continuity(settings: Settings) -> Continuity:
-    """Return what to check consumed batches with."""
-    return Continuity() if settings.profile == "embedded" else _NoContinuity()
+            raise undelivered(error)(f"Kafka at {self._address} did not take a message: {error.str()}")
 
 
 def commit(
@@ -372,7 +203,7 @@ def commit(
     try:
         answers = client.commit(offsets=positions, asynchronous=False)
     except KafkaException as error:
-        if error.args[0].code() in _MOVED_ON:
+        if error.args[0].code() in MOVED_ON:
             log.info(
                 "commit refused: the partitions are another's by now", topic=topic, error=error.args[0].str()
             )
@@ -382,7 +213,7 @@ def commit(
     for answer in answers or ():
         if answer.error is None:
             done[answer.partition] = answer.offset
-        elif answer.error.code() not in _MOVED_ON:
+        elif answer.error.code() not in MOVED_ON:
             raise translate(answer.error, f"committing partition {answer.partition}")
     return done
 
@@ -392,7 +223,7 @@ def ensure_topics(settings: Settings) -> int:
 
     Raises Unreachable within FIRST_ANSWER seconds where no broker answers, naming its address.
     """
-    admin = AdminClient(client_config(settings))
+    admin = admin_client(settings)
     names = [settings.rows_topic, settings.results_topic]
     found = _partitions(admin, settings)
     missing = [name for name in names if name not in found]
@@ -431,15 +262,6 @@ def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:
         for name, topic in topics.items()
         if topic.error is None and topic.partitions
     }
-
-
-def translate(error: KafkaError, doing: str) -> MillstreamError:
-    """Return the error of ours that librdkafka's is."""
-    text = f"Kafka: {doing + ': ' if doing else ''}{error.str()}"
-    if error.code() in _REFUSALS:
-        return Refused(text)
-    passing = error.retriable() or error.code() in _PASSING
-    return Unreachable(text) if passing else Permanent(text)
 
 
 class _Quiet:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from pipeline import kafka
 from pipeline.picture import Picture
@@ -76,7 +76,7 @@ def outlet(settings: Settings) -> Callable[[], Outlet]:
 
 def ensure_topic(settings: Settings) -> bool:
     """Make the topic where it is missing; return whether it is there."""
-    admin = AdminClient(kafka.client_config(settings))
+    admin = kafka.admin_client(settings)
     name = settings.progress_topic
     try:
         if name in admin.list_topics(timeout=ASKING).topics:

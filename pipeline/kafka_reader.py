@@ -21,10 +21,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, TopicDescription
 
-from pipeline import kafka
+from pipeline import kafka, kafka_embedded
 from pipeline.attempts import Attempts
 from pipeline.errors import MillstreamError, Transient
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch, batches
+from pipeline.kafka_errors import translate
 from pipeline.settings import Settings
 
 log = structlog.get_logger("kafka")
@@ -50,8 +51,8 @@ class Identity:
     A client that goes on at its old offset finds nothing there, or begins in the middle, and nobody tells it.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._admin = AdminClient(kafka.client_config(settings))
+    def __init__(self, admin: AdminClient, topic: str) -> None:
+        self._admin = admin
         self._topic = topic
         self._known: str | None = None
         self._asked: Future[TopicDescription] | None = None
@@ -109,13 +110,15 @@ class Reader:
         self._highs: dict[int, int] = {}
         self._highs_due = 0.0
         self._client = Consumer(kafka.consumer_config(settings, group))
-        self._continuity = kafka.continuity(settings)
+        self._continuity = kafka_embedded.continuity(settings)
         self._paused = False
         self._closed = False
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
         self._attempts = attempts
-        self._identity = Identity(settings, topic)
+        self._identity = Identity(kafka.admin_client(settings), topic)
+        self._settings = settings
+        self._settled = False
         self._subscribe()
 
     def read(self, timeout: float) -> list[Batch]:
@@ -134,7 +137,7 @@ class Reader:
             # Some of these may be of the assignment before. All of them come again.
             self._start(self._client.assignment())
             return []
-        runs = (self._continuity.check(self._client, batch) for batch in kafka.batches(messages))
+        runs = (self._continuity.check(self._client, batch) for batch in batches(messages))
         return [batch for batch in runs if batch is not None]
 
     def idle(self, seconds: float) -> None:
@@ -142,7 +145,7 @@ class Reader:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             epoch = self.epoch
-            for batch in kafka.batches(self._client.consume(CONSUME, min(left, 0.2))):
+            for batch in batches(self._client.consume(CONSUME, min(left, 0.2))):
                 if epoch == self.epoch:
                     self._client.seek(TopicPartition(batch.topic, batch.partition, batch.first))
 
@@ -182,11 +185,14 @@ class Reader:
                 self._highs[partition] = int(self._client.get_watermark_offsets(place, cached=True)[1])
 
     def close(self) -> None:
-        """Leave the group, without further callbacks."""
+        """Leave the group, without further callbacks; `read` may not be called any more."""
         self._closed = True
         with suppress(KafkaException):
             self._absolve([partition.partition for partition in self._client.assignment()])
-        self._client.close()
+        if kafka_embedded.may_say_goodbye(self._settings, self._settled):
+            self._client.close()
+        else:
+            del self._client  # a client that is dropped leaves without a word
 
     def _begin_again(self) -> None:
         """Start what is assigned at its first message: the topic is another, and offsets of the old one mean nothing."""
@@ -205,6 +211,7 @@ class Reader:
         self._on_replaced(numbers)
 
     def _subscribe(self) -> None:
+        self._settled = False
         self._client.subscribe(
             [self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -264,7 +271,7 @@ class Reader:
                 bad = error.args[0]
             if bad is None:
                 return list(starts)
-            failure = kafka.translate(bad, doing)
+            failure = translate(bad, doing)
             if not left or not isinstance(failure, Transient):
                 raise failure
             log.warning("asked again", doing=doing, why=str(failure))
@@ -280,6 +287,7 @@ class Reader:
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._settled = True
         if self._closed:
             return
         self.epoch += 1
@@ -300,6 +308,7 @@ class Reader:
     def _leave(
         self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]
     ) -> None:
+        self._settled = False
         if self._closed:
             return
         numbers = [partition.partition for partition in partitions]

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import faust
 import structlog
@@ -15,7 +15,8 @@ from mode import Worker as ModeWorker
 
 from pipeline import backoff, health, metrics, runtime, traces
 from pipeline.ends import ended
-from pipeline.kafka import Batch, ensure_topics
+from pipeline.kafka import ensure_topics
+from pipeline.kafka_batch import Batch
 from pipeline.kafka_progress import outlet
 from pipeline.settings import Settings
 from pipeline.stalls import LOOK_EVERY, Stalls
@@ -192,6 +193,8 @@ def run(settings: Settings, results: ObjectStore) -> None:
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1
     app.teller.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end_idle(app))  # Faust takes them when its loop runs
     try:
         _Quick(app, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
     except SystemExit as end:
@@ -201,6 +204,12 @@ def run(settings: Settings, results: ObjectStore) -> None:
     app.teller.close()
     traces.close()
     leave(status if isinstance(status, int) else 1)
+
+
+def _end_idle(app: App) -> NoReturn:
+    """End a worker that has begun nothing."""
+    app.teller.close()  # else the page counts it among the workers for a while
+    leave(0)
 
 
 def _check(settings: Settings, results: ObjectStore) -> None:
@@ -218,8 +227,7 @@ class _Quick(ModeWorker):
         consumer = cast(BatchConsumer, cast(App, app).consumer)
         if not consumer.joined:
             consumer.abandon()
-            cast(App, app).teller.close()  # else the page counts it among the workers for a while
-            leave(0)
+            _end_idle(cast(App, app))
         # What isn't done by then comes again, for whoever has the partitions next.
         self.loop.call_later(STOPPING, leave, 0)
         super()._schedule_shutdown(signal)

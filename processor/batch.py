@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.events import ID_LENGTH
 from pipeline.jobs import Job
-from pipeline.kafka import OVERHEAD, Batch
+from pipeline.kafka import OVERHEAD
+from pipeline.kafka_batch import Batch
 from pipeline.types import ColumnType
 from processor.calculators import Runs
 from processor.decode import Group, decode

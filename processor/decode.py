@@ -11,7 +11,7 @@ from pipeline import events
 from pipeline.events import Kind
 from pipeline.jobs import Job
 from pipeline.json_batch import decode_objects
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 
 Ints = npt.NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from pipeline import s3
 from pipeline.errors import Transient
 from pipeline.events import Kind, parse_keys
 from pipeline.jobbook import JobBook
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.limits import size_in_bytes
 from pipeline.settings import Settings
 from processor.batch import process

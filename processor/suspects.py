@@ -20,7 +20,8 @@ import structlog
 
 from pipeline.errors import Hold, Transient
 from pipeline.events import ID_LENGTH
-from pipeline.kafka import OVERHEAD, Batch
+from pipeline.kafka import OVERHEAD
+from pipeline.kafka_batch import Batch
 from pipeline.settings import Settings
 from processor.batch import Results
 from processor.encode import reject

@@ -27,7 +27,8 @@ from faust.types import TP, ConsumerMessage
 from pipeline import crash, metrics
 from pipeline.attempts import Attempts
 from pipeline.errors import DeliveryFailed, MillstreamError, Transient
-from pipeline.kafka import Batch, Publisher, joined
+from pipeline.kafka import Publisher
+from pipeline.kafka_batch import Batch, joined
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.stalls import Place

@@ -11,7 +11,7 @@ from pipeline import backoff, crash, metrics, traces
 from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.events import ID_LENGTH
 from pipeline.jobbook import JobBook
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.settings import Settings
 from pipeline.settings import changed as settings_changed
 from pipeline.stalls import NOBODY_KNOWS, Row, row_of

@@ -16,7 +16,7 @@ import structlog
 
 from pipeline import backoff, health, runtime, traces
 from pipeline.errors import SettingsError, Transient
-from pipeline.kafka import ensure_topics
+from pipeline.kafka import admin_client, ensure_topics
 from pipeline.kafka_reader import Identity
 from pipeline.settings import Settings
 from pipeline.store import Head
@@ -94,7 +94,8 @@ def run(
 
     rounds = Rounds()
     claims = Every(CLAIMS_EVERY)
-    topics = [Identity(stage.settings, topic) for topic in stage.settings.topics]
+    admin = admin_client(stage.settings)
+    topics = [Identity(admin, topic) for topic in stage.settings.topics]
     replaced = True  # what is open at the start is treated as if its topics had been replaced: nothing is known of them
     try:
         for topic in topics:

@@ -14,7 +14,7 @@ from pipeline.duck import Connection
 from pipeline.events import Kind
 from pipeline.jobs import Job
 from pipeline.json_batch import decode_objects
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.missing import ROUNDS
 from pipeline.types import ColumnType
 from sink.tables import take

@@ -17,7 +17,7 @@ from pipeline import backoff, crash, duck, layout, metrics, records, traces
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, Job
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.kafka_progress import outlet
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings

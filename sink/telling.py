@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from pipeline.jobs import Job
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.kafka_reader import Reader
 from pipeline.teller import Outlet, Teller, Work
 from sink.collector import Collection

@@ -15,8 +15,9 @@ import pytest
 
 from millstream import ports
 from tests.integration.chain import ROOT, millstream
-from tests.services.kafka import docker_answers, wait_until
+from tests.services.kafka import docker_answers
 from tests.services.require import missing
+from tests.wait import wait_until
 
 STAGES = ("watch", "process", "sink", "serve")
 ROWS = 1_000_000

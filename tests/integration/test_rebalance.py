@@ -14,8 +14,9 @@ from tests.integration.chain import settings
 from tests.integration.stack import Stack, stack
 from tests.integration.test_chain import FLIGHTS, orders, push
 from tests.services import kafka
-from tests.services.kafka import Broker, wait_until
+from tests.services.kafka import Broker
 from tests.services.s3 import S3
+from tests.wait import wait_until
 
 ROWS = 40_000
 
@@ -132,3 +133,41 @@ def test_the_end_of_a_partition_can_be_asked_for_in_a_rebalance(
         reader.read(0.1)
     reader.close()
     assert answered == [True]
+
+
+def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
+    broker: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """The embedded broker waited for it for ever, and the others of its group got nothing any more."""
+    chosen = settings(broker, s3, topic_prefix)
+    ensure_topics(chosen)
+
+    def member(assigned: threading.Event, revoked: threading.Event) -> Reader:
+        return Reader(
+            chosen,
+            "group",
+            chosen.rows_topic,
+            on_assign=lambda _: assigned.set(),
+            on_revoke=lambda _: revoked.set(),
+            on_lost=lambda _: revoked.set(),
+            on_replaced=lambda _: None,
+        )
+
+    def read_until(reader: Reader, happened: threading.Event) -> None:
+        deadline = time.monotonic() + 40
+        while not happened.is_set() and time.monotonic() < deadline:
+            reader.read(0.1)
+
+    leading, called, following, never = (threading.Event() for _ in range(4))
+    leader = member(leading, called)
+    read_until(leader, leading)
+    follower = member(following, never)
+    reading = threading.Thread(target=lambda: read_until(follower, following))
+    reading.start()
+    read_until(leader, called)
+    leader.read(0.5)  # joins again, as the first of the next generation
+    leader.close()
+    reading.join()
+    follower.close()
+    assert called.is_set()
+    assert following.is_set()

@@ -13,7 +13,7 @@ from pipeline.calculations import Calculation
 from pipeline.errors import Hold, Transient
 from pipeline.events import file_id
 from pipeline.jobs import Job, Output
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.s3 import S3Store, client
 from pipeline.settings import Settings
 from processor.suspects import Suspects

@@ -22,6 +22,7 @@ from typing import Literal
 from millstream import embedded, ports
 from millstream.process import Command, Process, running, start, stop, wait_ready
 from tests.services.require import missing, required
+from tests.wait import wait_until
 
 KAFKA_VERSION = "4.1.0"
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -283,11 +284,3 @@ _POM = f"""<project>
   </dependencies>
 </project>
 """
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition; fail after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s"
-        time.sleep(0.1)

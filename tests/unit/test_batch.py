@@ -15,7 +15,7 @@ from pipeline import duck, events, json_text
 from pipeline.bind import bind
 from pipeline.calculations import Calculation
 from pipeline.jobs import Job, Output
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.settings import Settings
 from pipeline.store import MemoryStore
 from processor.batch import Results, process

@@ -21,7 +21,7 @@ import sink.sweep
 from pipeline import duck, layout, records
 from pipeline.events import end_key, end_value, rejected_key
 from pipeline.jobs import End, Job, Receipt
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.settings import Settings
 from pipeline.store import MemoryStore
 from producer.ending import supersede
@@ -496,7 +496,8 @@ class Sinking(RuleBasedStateMachine):
             self._turn(list(self.sinks), 0.2)
             self.nothing_is_stuck()
             lag = any(self.topic.committed[p] < len(log) for p, log in enumerate(self.topic.logs))
-            if not lag and not self._keys(layout.OPEN) and not self._keys(layout.PARTS):
+            working = any(instance.sink._finisher.working for instance in self.sinks)
+            if not (lag or working or self._keys(layout.OPEN) or self._keys(layout.PARTS)):
                 return
         raise AssertionError("the sinks don't come to an end")
 

@@ -1,8 +1,6 @@
 """What the workers of `watch` do about what fails."""
 
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +9,7 @@ from pipeline.errors import Refused
 from pipeline.kafka import Publisher
 from producer.lanes import LARGE, Lanes, Troubles
 from tests.unit.capture_doubles import SETTINGS, Recorder
+from tests.wait import wait_until
 
 NAME = "orders.csv"
 
@@ -29,13 +28,6 @@ def given_up() -> float:
         )
         or 0.0
     )
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +52,11 @@ def test_what_is_given_up_is_said_and_counted_until_it_is_begun_again(
         raise error
 
     lanes.submit(size, NAME, fails)
-    until(lambda: NAME in troubles)
+    wait_until(lambda: NAME in troubles)
     assert troubles == {NAME: why}
     assert given_up() == before + 1
     lanes.submit(size, NAME, lambda _publisher: None)
-    until(lambda: NAME not in troubles)
+    wait_until(lambda: NAME not in troubles)
     assert given_up() == before + 1
     stop.set()
     lanes.close()

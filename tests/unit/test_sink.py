@@ -1,15 +1,12 @@
 """The sink's own thread, without a broker: what it does about what its other threads tell it."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from pipeline import backoff, layout, records
 from pipeline.duck import Error
 from pipeline.errors import Permanent, Refused, Unreachable
 from pipeline.jobs import Captured, End, Job
-from pipeline.kafka import Batch
+from pipeline.kafka_batch import Batch
 from pipeline.settings import Settings
 from pipeline.store import Head, MemoryStore
 from sink.assemble import Assembler
@@ -20,6 +17,7 @@ from sink.publish import Publisher
 from sink.store import Sink
 from tests.jobs import WHEN, make_captured, make_job
 from tests.unit.sink_doubles import add, open_job, spill
+from tests.wait import wait_until
 
 
 def test_parts_that_are_written_while_it_stops_begin_nothing_new() -> None:
@@ -94,13 +92,6 @@ def in_parts(store: MemoryStore, job: Job) -> Captured:
     return captured
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize(
     "why", [Unreachable("S3 is silent"), Refused("not yours")], ids=["silent", "refused"]
 )
@@ -121,12 +112,12 @@ def test_a_job_with_lasting_trouble_is_put_back_behind_the_others(
         ended.update({job.name: end.state for job, end in finisher.done() if end is not None})
         return ended
 
-    until(turn)
+    wait_until(turn)
     assert ended == {other.name: "published"}
     assert finisher.working == {troubled.file_id}
     assert finisher.stuck == {troubled.name: str(why)}
     store.why = None
-    until(lambda: len(turn()) == 2)
+    wait_until(lambda: len(turn()) == 2)
     assert ended[troubled.name] == "published"
     assert (finisher.busy, finisher.stuck) == (set(), {})
     finisher.close()
@@ -144,7 +135,7 @@ def test_a_database_that_does_not_open_is_said_and_leaves_no_job_under_way(
     monkeypatch.setattr("sink.finisher.duck.connect", broken)
     job = make_job()
     sink._finisher.assemble(job, make_captured(job, 3), 0)
-    until(lambda: not sink._finisher.working)
+    wait_until(lambda: not sink._finisher.working)
     assert list(sink._finisher.failed) == [job.file_id]
     assert f"{job.name} can't be published: Error: no memory" in sink.why_not_ready()
     sink._finisher.close()
@@ -170,7 +161,7 @@ def test_a_part_that_was_written_while_its_job_was_looked_at_is_looked_at_right_
         sink._note_done()
         return job.file_id not in sink._collections
 
-    until(gone)
+    wait_until(gone)
     end = records.read(store, layout.end(job.file_id), End)
     assert end is not None
     assert end.state == "published"
