@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -22,6 +23,8 @@ from sink.http_access import BEARER, MayRead
 from sink.http_catalogue import Catalogue
 from sink.http_problems import Answers, Trouble, documented
 from sink.http_reader import TheReader
+
+log = structlog.get_logger("sink")
 
 EVERY = 1.0
 """Seconds between two snapshots."""
@@ -116,7 +119,11 @@ class Live:
 
     async def _run(self) -> None:
         while True:
-            await self._make()
+            try:
+                await self._make()
+            except Exception:
+                # Whoever watches would wait for ever, and be told by heartbeats that all is well.
+                log.exception("no snapshot made")
             await asyncio.sleep(EVERY)
 
     async def _make(self) -> None:
