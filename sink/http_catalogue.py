@@ -33,6 +33,9 @@ REUSED = 10.0
 RENEWED = 4.0
 """After so many times of what it took it is renewed, beside the answers that are still given from it."""
 
+LONGEST = 60.0
+"""Seconds that a listing is used at the most once it is there: it may have taken long because S3 didn't answer."""
+
 KEPT = 12_000
 """Files whose state is remembered, some 5 KB each; of more, those that nobody looked at for longest are forgotten."""
 
@@ -55,6 +58,10 @@ class Listing:
     sizes: dict[str, int]
     began: float
     took: float
+
+    def lasts(self, times: float) -> float:
+        """Return the age, in seconds, at which it is so many times as old as it was when it was there, or LONGEST older."""
+        return self.took + min((times - 1) * self.took, LONGEST)
 
 
 @dataclass(slots=True)
@@ -118,7 +125,7 @@ class Catalogue:
     async def _current(self) -> Listing:
         asked = self.clock()
         if (fresh := self._fresh(asked)) is not None:
-            if asked - fresh.began > RENEWED * fresh.took and (self._renewal is None or self._renewal.done()):
+            if asked - fresh.began > fresh.lasts(RENEWED) and (self._renewal is None or self._renewal.done()):
                 self._renewal = asyncio.create_task(self._renew())
             return fresh
         async with self._lock:  # whoever else asks meanwhile gets what is listed after they asked
@@ -141,7 +148,7 @@ class Catalogue:
             return None
         if listing.took < SMALL:
             return listing if listing.began >= asked else None
-        return listing if asked - listing.began <= REUSED * listing.took else None
+        return listing if asked - listing.began <= listing.lasts(REUSED) else None
 
     def _list(self) -> Listing:
         began = self.clock()

@@ -113,6 +113,17 @@ def test_a_listing_that_takes_long_is_used_again_for_a_while(
     assert list(listed(client)) == ["a.csv", "b.csv"]
 
 
+def test_a_listing_that_took_very_long_is_not_used_for_minutes(
+    files: Files, store: Counting, client: Client
+) -> None:
+    store.slowness = 100.0
+    files.published("a.csv")
+    listed(client)
+    files.published("b.csv")
+    store.now += http_catalogue.LONGEST + 1
+    assert list(listed(client)) == ["a.csv", "b.csv"]
+
+
 def test_a_listing_in_use_is_renewed_beside_the_answers(
     files: Files, store: Counting, client: Client
 ) -> None:
