@@ -1,5 +1,6 @@
 """How far a topic is, seen from outside: the ends of its partitions, asked of the broker every 50 ms. The embedded broker,
-which lists all batches for an answer (5 ms for 700,000 rows), is asked more seldom: every 30 times as long as it takes.
+which lists all batches for an answer (5 ms for 700,000 rows), is asked more seldom: every 30 times as long as it takes, once
+there is something.
 
 It is the same clock for everybody, whatever client writes and whatever time it puts on its messages: the first sample in which
 something has been appended is the start, the last sample in which the ends moved is the end. What was there at the start isn't
@@ -74,7 +75,9 @@ class Observer:
         while True:
             moment = time.time()
             written = self.written()
-            pause = EVERY if self._exact else max(EVERY, RARELY * (time.time() - moment))
+            # An empty topic is listed at no cost, and its first messages aren't to be missed.
+            costly = written > 0 and not self._exact
+            pause = max(EVERY, RARELY * (time.time() - moment)) if costly else EVERY
             if written and (first is None or written != last[1]):
                 last = (moment, written, processes.usage())
                 first = first or last
