@@ -18,11 +18,11 @@ from pipeline.ends import ended
 from pipeline.kafka import ensure_topics
 from pipeline.kafka_batch import Batch
 from pipeline.kafka_progress import outlet
+from pipeline.leave import leave
 from pipeline.settings import Settings
 from pipeline.stalls import LOOK_EVERY, Stalls
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller, Work
-from processor.leave import leave
 from processor.transport import BatchConsumer, BatchProducer
 from processor.worker import Worker
 

@@ -30,9 +30,9 @@ from pipeline.errors import DeliveryFailed, MillstreamError, Transient
 from pipeline.kafka import Publisher
 from pipeline.kafka_batch import Batch, joined
 from pipeline.kafka_reader import Partitions, Reader
+from pipeline.leave import leave
 from pipeline.settings import Settings
 from pipeline.stalls import Place
-from processor.leave import leave
 
 log = structlog.get_logger("transport")
 

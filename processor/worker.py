@@ -12,6 +12,7 @@ from pipeline.errors import Hold, SettingsError, Transient
 from pipeline.events import ID_LENGTH
 from pipeline.jobbook import JobBook
 from pipeline.kafka_batch import Batch
+from pipeline.leave import leave, start_over
 from pipeline.settings import Settings
 from pipeline.settings import changed as settings_changed
 from pipeline.stalls import NOBODY_KNOWS, Row, row_of
@@ -19,7 +20,6 @@ from pipeline.store import ObjectStore
 from pipeline.teller import Teller
 from processor.batch import Results, process
 from processor.calculators import CalculatorCache
-from processor.leave import leave, start_over
 from processor.suspects import Suspects
 
 log = structlog.get_logger("processor")

@@ -7,6 +7,7 @@ from pipeline import backoff, health, logs, runtime, s3, settings, traces
 from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
+from pipeline.leave import leave
 from sink import http_server
 from sink.store import Sink
 
@@ -54,6 +55,7 @@ def serve() -> None:
     chosen = settings.load()
     logs.configure(chosen, "serve")
     http_server.serve(chosen, reload=settings.changed())
+    leave(0)
 
 
 if __name__ == "__main__":

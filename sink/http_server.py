@@ -68,6 +68,7 @@ def serve(
     finally:
         teller.close()
         watcher.close()
+        traces.close()
 
 
 def _unreachable(*buckets: S3Store) -> list[str]:

@@ -23,9 +23,11 @@ def command(
     told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"http": settings.http.model_copy(update=told)})
     from millstream import trialbox
+    from pipeline.leave import leave
     from pipeline.logs import configure
     from pipeline.settings import changed
     from sink.http_server import serve
 
     configure(settings, "serve")
     serve(settings, reload=changed(options.settings), trial=trialbox.run)
+    leave(0)

@@ -41,6 +41,26 @@ def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
         assert "partitions assigned" not in chain.log("process").read_text()
 
 
+def test_stages_end_without_a_word_of_their_libraries(
+    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """DuckDB's binding lists what it holds when an interpreter is taken down: a hundred lines, by each stage, at Ctrl-C."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    said = {
+        "watch": "watching",
+        "process": "partitions assigned",
+        "sink": "partitions assigned",
+        "serve": "serving",
+    }
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix, *said) as chain:
+        for name, line in said.items():
+            chain.logged(name, line)
+        assert chain.get("/").status_code == 200
+        for name in said:
+            assert chain.stop(name) == 0
+            assert "leaked" not in chain.log(name).read_text()
+
+
 def test_a_reader_ends_in_time_whatever_somebody_tries(
     tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
 ) -> None:
