@@ -36,7 +36,7 @@ LOOK_EVERY = 1.0
 SHARE = 20
 """A listing that takes long is made more seldom: only every so many times what it takes,"""
 
-LONGEST = 300.0
+LONGEST = 60.0
 """but after so many seconds in any case: it may have taken long because S3 didn't answer, or because the process was asleep."""
 
 MARKS_EVERY = 10.0

@@ -114,7 +114,7 @@ def _in_container() -> Iterator[Broker]:
             inside.kill()
             time.sleep(away)
             inside.start()
-            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), 60)
+            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), 120)  # as long as for its first start
 
         yield Broker(f"127.0.0.1:{port}", "kafka", restart)
     finally:
