@@ -92,6 +92,10 @@ def docker_answers() -> bool:
             gc.collect()
 
 
+_START = 120
+"""Seconds that a container may take to start."""
+
+
 @contextmanager
 def _in_container() -> Iterator[Broker]:
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # it is read as testcontainers is imported
@@ -105,7 +109,7 @@ def _in_container() -> Iterator[Broker]:
     for key, value in _container_properties(port).items():
         container = container.with_env("KAFKA_" + key.upper().replace(".", "_"), value)
     container = container.with_env("KAFKA_HEAP_OPTS", "-Xmx512m")
-    container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(120))
+    container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(_START))
     try:
         container.start()
 
@@ -114,7 +118,7 @@ def _in_container() -> Iterator[Broker]:
             inside.kill()
             time.sleep(away)
             inside.start()
-            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), 120)  # as long as for its first start
+            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), _START)
 
         yield Broker(f"127.0.0.1:{port}", "kafka", restart)
     finally:
