@@ -253,7 +253,9 @@ class _Node:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()  # as its own tool makes them
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        pass  # it would be taken for an option; Kafka's own tool makes none of these either
+    return made
 
 
 def _jars() -> Path | None:
