@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench import usage
+from bench import servers
 from bench.data import CONFIGURATION, write_csv
 from bench.processes import Processes
 from millstream.process import Command
@@ -104,7 +104,7 @@ class Services:
         self.s3 = s3
         self.folder = folder
         self._count = itertools.count()
-        self._servers = usage.servers(broker.bootstrap)
+        self._servers = servers.processes(broker.bootstrap)
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
 
     @contextmanager
