@@ -123,6 +123,7 @@ class Supervisor:
         if point is not None and not stage.starts:
             env["MILLSTREAM_CRASH"] = f"{point.how}:{point.point}:{point.count}"
         skew = self.skews.get(name)
+        self.log(name).touch()  # whoever looks for what it says needn't wait for it to be there
         stage.process = self.zygote.start(
             [name.partition("-")[0]],
             cwd=self.folder,
