@@ -5,7 +5,8 @@
     3. a note in the job's folder of whose receipt it replaces; the receipt, by compare-and-set, only over a lower generation's
     4. <name>, a server-side copy, If-Match; then the receipt is read again, and if it names another job, that one's is copied
        (3 and 4: `sink/name.py`)
-    5. parts, outputs that nobody names, those of the job that is noted, and last the open mark are removed
+    5. parts, outputs that nobody names, those of the job that is noted, what was asked for again, and last the open mark are
+       removed
 
 Whoever finds a mark and an end.json goes on from 3, or from 5 where the end isn't "published" (`finish`). A name that was
 deleted gets a receipt that says so, and <name> and outputs go (`sink/withdraw.py` begins that). An answer lost is no
@@ -154,11 +155,12 @@ class Publisher:
             named = {stored.key for stored in (current.output, current.rejects) if stored}
         for key in [layout.claim(job.file_id), layout.assembly(job.file_id)]:
             self._store.delete(key)
-        noted = layout.replaces(job.file_id, "")
+        noted, asked = layout.replaces(job.file_id, ""), layout.missing_folder(job.file_id)
         for key in self._remove_outputs(job.file_id, named):
             if key.startswith(noted):
                 # Noted before the receipt, which only goes up: nothing will ever name those outputs again.
                 self._remove_outputs(key.removeprefix(noted), set())
+            if key.startswith((noted, asked, layout.repair(job.file_id))):
                 self._store.delete(key)
         self._store.delete(layout.open_mark(job.file_id))
 

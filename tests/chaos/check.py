@@ -33,6 +33,15 @@ def unfinished(client: Any, s3: S3, names: dict[str, str]) -> list[str]:
     return waiting + [f"open: {key}" for key in _keys(client, s3.results, layout.OPEN)]
 
 
+def broken_off(client: Any, s3: S3) -> list[str]:
+    """Return the multipart uploads that are neither completed nor aborted: a sink's next look removes them."""
+    return [
+        f"an upload was broken off: {upload['Key']}"
+        for bucket in (s3.uploads, s3.results)
+        for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+    ]
+
+
 def uncommitted(bootstrap: str, prefix: str) -> list[str]:
     """Return which offsets of the two groups aren't at the end: there is something left to be read from them on.
 
@@ -132,16 +141,13 @@ def _look_at_rejects(client: Any, s3: S3, name: str, receipt: Receipt, found: Fi
 def _look_for_leftovers(client: Any, s3: S3, served: set[str], found: Findings) -> None:
     for key in _keys(client, s3.results, layout.PARTS):
         found.wrong.append(f"left over: {key}")
-    for bucket in (s3.uploads, s3.results):
-        for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
-            found.wrong.append(f"an upload that is neither completed nor aborted: {upload['Key']}")
     folders = defaultdict(set)
     for key in _keys(client, s3.results, layout.JOBS):
         folder, _, last = key.rpartition("/")
         folders[folder].add(last)
         if last.startswith(("out-", "rejects-")) and key not in served:
             found.wrong.append(f"an output that nobody names: {key}")
-        if last in {"claim.json", "assembly.json"} or "/missing/" in key:
+        if last in {"claim.json", "assembly.json", "repair.json"} or "/missing/" in key:
             found.wrong.append(f"left over: {key}")
     for folder, there in folders.items():
         if there == {"job.json"}:

@@ -254,6 +254,7 @@ class Run:
         ]
         wanted = {name: content.etag for name, content in self._wanted().items()}
         waiting = not_placed + check.unfinished(self._client, self._s3, wanted)
+        waiting += check.broken_off(self._client, self._s3)
         waiting += ["push has not ended"] if self._pushing else []
         return waiting or check.uncommitted(self._broker.bootstrap, self._prefix)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import duck, layout, records
+from pipeline import duck, layout, missing, records
+from pipeline.claims import Observer
 from pipeline.errors import Transient, Unreachable
 from pipeline.jobs import End, Job, NameRecord, Receipt
 from pipeline.store import MemoryStore
@@ -103,6 +104,17 @@ def test_a_finished_job_lies_where_readers_look() -> None:
     open_job(store, job)
     assert Publisher(store).publish(complete(job, 9), CONNECTION).state == "published"
     assert_published(store, job, 9)
+
+
+def test_what_was_asked_for_again_goes_with_the_claim_of_who_sent_it() -> None:
+    store, job = MemoryStore(), make_job()
+    open_job(store, job)
+    missing.request(store, job.file_id, 0, 1, [0])
+    assert Observer(store, layout.repair(job.file_id)).take() is not None
+    Publisher(store).publish(complete(job, 9), CONNECTION)
+    assert_published(store, job, 9)
+    left = {key.rpartition("/")[2].partition("-")[0] for key in keys(store, f"{layout.JOBS}{job.file_id}/")}
+    assert left == {"job.json", "end.json", "out"}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["call lost", "answer lost"])
