@@ -1,4 +1,4 @@
-"""The edge to Kafka: confluent-kafka's clients with our configuration, and its exceptions turned into ours.
+"""The edge to Kafka: confluent-kafka's clients with our configuration; `kafka_errors` turns their exceptions into ours.
 
 What is only true of the broker of `millstream up` is in `kafka_embedded`; Apache Kafka is the reference.
 """

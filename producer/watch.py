@@ -18,6 +18,7 @@ from pipeline import backoff, health, runtime, traces
 from pipeline.errors import SettingsError, Transient
 from pipeline.kafka import admin_client, ensure_topics
 from pipeline.kafka_reader import Identity
+from pipeline.pace import rest
 from pipeline.settings import Settings
 from pipeline.store import Head
 from pipeline.teller import Work
@@ -32,12 +33,6 @@ T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 """Seconds between two listings of the uploads, at least."""
-
-SHARE = 20
-"""A listing that takes long is made more seldom: only every so many times what it takes,"""
-
-LONGEST = 60.0
-"""but after so many seconds in any case: it may have taken long because S3 didn't answer, or because the process was asleep."""
 
 MARKS_EVERY = 10.0
 """Seconds between two listings of the open marks, at least."""
@@ -147,11 +142,6 @@ def _replaced(topics: Sequence[Identity], settings: Settings) -> bool:
     if any(replaced):
         log.warning("a topic was made anew: what is open is sent again")
     return any(replaced)
-
-
-def rest(least: float, took: float) -> float:
-    """Return the seconds to wait after a listing that took so many, `least` at least."""
-    return max(least, min(SHARE * took, LONGEST))
 
 
 def _reasons(troubles: Troubles) -> list[str]:

@@ -17,6 +17,7 @@ from pipeline import layout, missing, records
 from pipeline.errors import MillstreamError, Transient
 from pipeline.jobs import Captured, End, Job
 from pipeline.names import OURS
+from pipeline.pace import rest
 from pipeline.store import ObjectStore, Unfinished
 from sink.inventory import Inventory, seen_of
 from sink.parts import Part
@@ -27,12 +28,6 @@ log = structlog.get_logger("sink")
 
 EVERY = 5.0
 """Seconds between two looks."""
-
-RATIO = 20
-"""A look is not made more often than this many times what the last one took,"""
-
-LONGEST = 60.0
-"""but after so many seconds in any case: it may have taken long because S3 didn't answer, or because the process was asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ class Sweeper:
         started = time.monotonic()
         found = self.look(wanted)
         done = time.monotonic()
-        self._least = done + min(RATIO * (done - started), LONGEST)
+        self._least = done + rest(0.0, done - started)
         self._due = max(self._due, self._least)
         return found
 

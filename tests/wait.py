@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20, every: float = 0.1) -> None:
-    """Wait for a condition, looking at it `every` so many seconds; fail after `seconds`."""
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for a condition; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s"
-        time.sleep(every)
+        time.sleep(0.1)

@@ -4,10 +4,9 @@ import itertools
 import json
 from contextlib import ExitStack
 
-from pipeline import layout, records
+from pipeline import layout, pace, records
 from pipeline.jobs import End, Job, NameRecord
 from pipeline.store import Head
-from producer import watch
 from producer.capture import Capture
 from producer.ending import fail
 from producer.marks import FIRST, LONGEST, Reminders, marked, send_ends_again, unfinished
@@ -107,7 +106,7 @@ def test_marks_are_looked_at_again_within_minutes_though_a_look_took_an_hour() -
     looked: list[object] = []
     rounds = Rounds(lambda: now)
     rounds.due(slowly, looked.append)
-    now += watch.LONGEST
+    now += pace.LONGEST
     rounds.due(slowly, looked.append)
     assert looked == [{}, {}]
-    assert [watch.rest(1.0, took) for took in (0.01, 2.0, 3600.0)] == [1.0, 40.0, watch.LONGEST]
+    assert [pace.rest(1.0, took) for took in (0.01, 2.0, 3600.0)] == [1.0, 40.0, pace.LONGEST]

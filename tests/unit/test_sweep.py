@@ -11,13 +11,14 @@ import pytest
 import sink.sweep
 from pipeline import layout, missing
 from pipeline.jobs import End, Job, NameRecord
+from pipeline.pace import LONGEST
 from pipeline.store import Head, MemoryStore, Unfinished
 from sink.collector import Collection
 from sink.inventory import Inventory
 from sink.parts import part_job
 from sink.publish import Publisher
 from sink.repair import Doubt
-from sink.sweep import LONGEST, Found, Sweeper, Wanted
+from sink.sweep import Found, Sweeper, Wanted
 from tests.jobs import WHEN, make_captured, make_job
 from tests.unit.sink_doubles import add, open_job, spill
 
