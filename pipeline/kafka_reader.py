@@ -26,6 +26,7 @@ from pipeline.attempts import Attempts
 from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka_batch import Batch, batches
 from pipeline.kafka_errors import translate
+from pipeline.kafka_notes import notes
 from pipeline.settings import Settings
 
 log = structlog.get_logger("kafka")
@@ -116,6 +117,7 @@ class Reader:
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
         self._attempts = attempts
+        self._notes = notes(topic, settings, group)
         self._identity = Identity(kafka.admin_client(settings), topic)
         self._settings = settings
         self._settled = False
@@ -166,8 +168,11 @@ class Reader:
         if self._attempts is None:
             return kafka.commit(self._client, self.topic, offsets)
         now = time.monotonic()
-        notes = {partition: self._attempts.metadata(partition, now) for partition in offsets}
-        return kafka.commit(self._client, self.topic, offsets, notes)
+        return self._notes.commit(
+            self._client,
+            offsets,
+            {partition: self._attempts.metadata(partition, now) for partition in offsets},
+        )
 
     def high(self, partition: int) -> int:
         """Return the end of a partition as far as fetching has told, about a second ago, or 0. For any thread."""
@@ -229,14 +234,14 @@ class Reader:
         self._count(starts)
 
     def _count(self, starts: list[TopicPartition]) -> None:
-        """Note beside each committed offset that its partition was begun there, for whoever comes next if we die."""
+        """Note of each committed offset that its partition was begun there, for whoever comes next if we die."""
         if self._attempts is None or not starts:
             return
         now = time.monotonic()
         offsets = {start.partition: max(0, start.offset) for start in starts}
-        notes = {
+        begun = {
             start.partition: self._attempts.begin(
-                start.partition, offsets[start.partition], start.metadata, now
+                start.partition, offsets[start.partition], self._notes.find(start), now
             )
             for start in starts
         }
@@ -247,16 +252,16 @@ class Reader:
                 topic=self.topic,
                 partitions=suspect,
             )
-        self._commit_quietly(offsets, notes)
+        self._keep_quietly(offsets, begun)
 
     def _absolve(self, partitions: Partitions) -> None:
         """Take the notes back: we leave in good health."""
         if self._attempts is not None:
-            self._commit_quietly(self._attempts.absolve(partitions), {})
+            self._keep_quietly(self._attempts.absolve(partitions), {})
 
-    def _commit_quietly(self, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
+    def _keep_quietly(self, offsets: Mapping[int, int], begun: Mapping[int, str]) -> None:
         try:
-            kafka.commit(self._client, self.topic, offsets, notes)
+            self._notes.keep(self._client, offsets, begun)
         except MillstreamError as error:  # a count that isn't kept costs a death more
             log.debug("not noted", topic=self.topic, why=str(error))
 

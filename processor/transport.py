@@ -394,8 +394,7 @@ class BatchConsumer(base.Consumer):
                 ),
                 on_lost=lambda partitions: self._in_loop(self._revoked(topic, partitions, lost=True), loop),
                 on_replaced=lambda partitions: self._in_loop(self._replaced(topic, partitions), loop),
-                # The embedded broker keeps no notes beside offsets, and a commit within a rebalance can hang on it.
-                attempts=self._attempts if self.settings.profile == "kafka" else None,
+                attempts=self._attempts,
             )
             while not self._closing.is_set():
                 if self._handoff.wait_for_room(PAUSE_AFTER):

@@ -160,16 +160,15 @@ def test_what_can_not_be_loaded_is_no_row_s_fault(suspects: Suspects, job: Job, 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signals are named as Linux does")
 def test_a_row_that_kills_every_worker_costs_itself_and_no_other_job(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
-    """Three workers die of it; the fourth finds it, and the file behind it comes through too. (The embedded broker keeps no
-    metadata of commits, and so no count.)"""
+    """Three workers die of it; the fourth finds it, and the file behind it comes through too."""
     (tmp_path / "millstream.toml").write_text(PARCELS)
     (tmp_path / "deadly.py").write_text(DEADLY)
     deadly = "".join(f"P{row},{'crash' if row == 50 else row}\n" for row in range(100))
     (tmp_path / "deadly.csv").write_text("parcel,weight\n" + deadly)
     (tmp_path / "good.csv").write_text("parcel,weight\nP1,5\n")
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "sink", "serve") as chain:
         for name in ("deadly.csv", "good.csv"):
             pushed = millstream("push", name, folder=tmp_path, env=chain.env)
             assert pushed.returncode == 0, pushed.stderr

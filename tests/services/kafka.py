@@ -188,6 +188,9 @@ def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, li
             "offsets.topic.replication.factor": str(nodes),
             "default.replication.factor": str(nodes),
             "min.insync.replicas": str(nodes // 2 + 1),
+            # Two of three controllers on a busy machine lose each other within the usual 2 s, and elect without end.
+            "controller.quorum.fetch.timeout.ms": "6000",
+            "controller.quorum.request.timeout.ms": "6000",
         }
         node.format(cluster, {"node.id": str(number), "controller.quorum.voters": voters, **replicas})
         members.append(node)
