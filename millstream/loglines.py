@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
@@ -44,7 +44,8 @@ class Milestones:
 class LogLines:
     """Writes `name | line` to a stream, in colour on a terminal, and to a file of limited size.
 
-    Of processes in `terse` the stream gets warnings and errors alone. `milestones` gets every line.
+    Of processes in `terse` the stream gets warnings and errors alone. `listeners` are told each process and line, by any
+    thread.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class LogLines:
         stream: TextIO | None = None,
         *,
         terse: frozenset[str] = frozenset(),
-        milestones: Milestones | None = None,
+        listeners: Sequence[Callable[[str, str], None]] = (),
     ) -> None:
         self._terse = terse
-        self._milestones = milestones
+        self._listeners = listeners
         self._stream: TextIO | None = stream or sys.stdout
         self._colour = self._stream.isatty()
         self._file = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=2, encoding="utf-8")
@@ -78,8 +79,8 @@ class LogLines:
 
     def write(self, name: str, line: str) -> None:
         """Write one line."""
-        if self._milestones is not None:
-            self._milestones.note(name, line)
+        for listener in self._listeners:
+            listener(name, line)
         with self._lock:
             text = f"{name:<{_WIDTH}} | {plain(line)}"
             self._file.emit(logging.makeLogRecord({"msg": text}))

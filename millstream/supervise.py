@@ -105,6 +105,15 @@ class Supervisor:
             f"{child.command.name} {how} after {now - child.since:.1f} s; it starts again in {delay:g} s"
         )
 
+    def restart(self, name: str, why: str, timeout: float = 5.0) -> None:
+        """End a process that runs, and start it again at once; the sentence said is "NAME started again: WHY"."""
+        child = self._children[name]
+        if child.due is None:
+            process.stop([(child.command, child.process)], timeout)
+        child.process, child.since, child.due = self._spawn(child.command), self._now(), None
+        self._changed()
+        self._say(f"{name} started again: {why}")
+
     def stop(self, names: Iterable[str], timeout: float, *, harm: str = "") -> None:
         """End these for good, all at once, and kill what still runs after `timeout` seconds; `harm` says what that means."""
         children = [self._children.pop(name) for name in names if name in self._children]

@@ -23,6 +23,7 @@ from millstream import embedded, ports, process
 from millstream.embedded import Embedded
 from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
+from millstream.stuck import Stuck
 from millstream.supervise import Supervisor
 from pipeline.errors import SettingsError
 from pipeline.settings import PREFIX, S3Settings, Settings
@@ -54,8 +55,11 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
         stages = _stages(local, processors)
         milestones = Milestones(_milestones(stages))
         servers = [plan.broker, plan.s3]
+        stuck = Stuck(plan.s3.name, data)
         log = LogLines(
-            data / "up.log", terse=frozenset(server.name for server in servers), milestones=milestones
+            data / "up.log",
+            terse=frozenset(server.name for server in servers),
+            listeners=[milestones.note, stuck.note],
         )
         supervisor = Supervisor(
             _spawner(log),
@@ -75,6 +79,9 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
             is_ready = False
             while not stopping.wait(_CHECK_SECONDS):
                 supervisor.check()
+                if stuck.has_room():
+                    supervisor.restart(plan.s3.name, "its disk was full, and it refused writes since")
+                    stuck.begin_again()
                 if not is_ready and milestones.reached():
                     is_ready = True
                     log.write(

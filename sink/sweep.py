@@ -29,6 +29,9 @@ log = structlog.get_logger("sink")
 EVERY = 5.0
 """Seconds between two looks."""
 
+FAILURES = 3
+"""Jobs that S3 may fail with until a look is given up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -72,6 +75,9 @@ class Sweeper:
         self._jobs: dict[str, Job] = {}
         self._accounts: dict[str, Captured] = {}
         self._unreadable: set[str] = set()
+        self._failing: set[str] = set()
+        self._failed: set[str] = set()
+        self._why: str | None = None
         self._due = 0.0
         self._least = 0.0
 
@@ -91,10 +97,14 @@ class Sweeper:
             return None
         done, self._running = self._running, None
         try:
-            return done.result()
+            found = done.result()
         except MillstreamError as error:
-            log.warning("could not look at the open jobs", why=str(error))
+            if self._why is None:
+                log.warning("could not look at the open jobs, will be tried again", why=str(error))
+            self._why = str(error)
             return None
+        self._why = None
+        return found
 
     def close(self) -> None:
         """Finish."""
@@ -109,8 +119,12 @@ class Sweeper:
         return found
 
     def look(self, wanted: Wanted) -> Found:
-        """Look at everything once; finish what has ended, remove what is left over, ask for what is lost."""
+        """Look at everything once; finish what has ended, remove what is left over, ask for what is lost.
+
+        Raises Transient errors of the listings, and where S3 fails with several jobs.
+        """
         found = Found()
+        self._failing, self._failed = set(), self._failing
         uploads = list(self._store.unfinished())
         parts = self._inventory.of_all()
         marks = {head.key.removeprefix(layout.OPEN): head for head in self._store.list(layout.OPEN)}
@@ -144,11 +158,19 @@ class Sweeper:
 
     @contextmanager
     def _only(self, file_id: str) -> Iterator[None]:
-        """Let what can't be read of one job stop no look at the others; it is said once."""
+        """Let what fails with one job stop no look at the others; it is said once.
+
+        An S3 server may refuse to write one key for long, and take all others. Where it fails with FAILURES jobs, it is the
+        server, and each further call would only cost its time.
+        """
         try:
             yield
-        except Transient:
-            raise
+        except Transient as error:
+            self._failing.add(file_id)
+            if len(self._failing) >= FAILURES:
+                raise
+            if file_id not in self._failed:
+                log.warning("could not look at a job, will be tried again", job=file_id, why=str(error))
         except MillstreamError as error:
             if file_id not in self._unreadable:
                 log.warning("what is there of a job can't be read", job=file_id, why=str(error))

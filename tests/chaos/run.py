@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from millstream import embedded, ports
-from millstream.process import running
+from millstream.process import Command, Process, running, stop
 from tests.chaos import check
 from tests.chaos.files import CONFIGURATION, Content, write
 from tests.chaos.plan import (
@@ -59,7 +59,11 @@ class Services:
     _until: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _brokers: dict[str, Broker] = field(default_factory=dict)
     _s3: S3 | None = None
-    s3_pid: int = 0
+    _s3_command: Command | None = None
+    _start_s3: Callable[[], Process] | None = None
+    _s3_process: Process | None = None
+    _s3_read: int = 0
+    _s3_log: Path = Path()
     zygote: Zygote = field(default_factory=Zygote)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "services"))
     """Starts them, and lives as long: on Linux they end with the thread that started them."""
@@ -76,12 +80,37 @@ class Services:
         if self._s3 is None:
             state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(6))
             folder = self._made("s3")
-            command = embedded.s3_command(folder, state)
+            command = self._s3_command = embedded.s3_command(folder, state)
             ready = functools.partial(embedded.s3_answers, state)
-            process = self._enter(running, command, ready, log=folder / "s3.log", timeout=30)
-            self.s3_pid = process.pid
+            self._s3_log = folder / "s3.log"
+            self._start_s3 = functools.partial(
+                self._enter, running, command, ready, log=self._s3_log, timeout=30
+            )
+            self._s3_process = self._start_s3()
             self._s3 = S3(state.endpoint, state.access_key, state.secret_key, "", "")
+        self.mend_s3()
         return self._s3
+
+    def limit_disk(self, size: int) -> None:
+        """Let the S3 server write no file beyond so many bytes."""
+        assert self._s3_process is not None
+        resource.prlimit(self._s3_process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def mend_s3(self) -> bool:
+        """Start the S3 server again where it refuses writes since its disk was full, as `up` does; return whether it was."""
+        assert self._start_s3 is not None
+        assert self._s3_process is not None
+        assert self._s3_command is not None
+        with self._s3_log.open("rb") as log:
+            log.seek(self._s3_read)
+            said = log.read()
+        self._s3_read += len(said)
+        if not any(map(embedded.s3_is_stuck, said.decode(errors="replace").splitlines())):
+            return False
+        stop([(self._s3_command, self._s3_process)], timeout=5)
+        self._s3_process = self._start_s3()
+        self._s3_read = self._s3_log.stat().st_size
+        return True
 
     def _enter(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return self.thread.submit(lambda: self._until.enter_context(make(*arguments, **options))).result()
@@ -249,6 +278,10 @@ class Run:
 
     def _waiting(self) -> list[str]:
         """Return what isn't right yet."""
+        if self._services.mend_s3():
+            self._supervisor.note(
+                "started the S3 server again: its disk was full, and it refused writes since"
+            )
         not_placed = [
             f"{self._files[n].name} isn't uploaded" for n in range(len(self._files)) if n not in self._placed
         ]
@@ -398,7 +431,7 @@ class Run:
         self._supervisor.note(f"S3: {faults or 'right again'}")
 
     def _limit_disk(self, size: int) -> None:
-        resource.prlimit(self._services.s3_pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        self._services.limit_disk(size)
         self._supervisor.note("the disk is full" if size == 1 else "the disk has room")
 
     def _break_broker(self, seconds: float, cluster: bool) -> None:

@@ -2,22 +2,27 @@
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from millstream import ports
 from millstream.up import _environment
-from pipeline.settings import load
+from pipeline.errors import Transient
+from pipeline.s3 import S3Store, client
+from pipeline.settings import S3Settings, load
+from tests.wait import wait_until
 
 _START = (
     "import sys; from pathlib import Path; from millstream.up import up; from pipeline.settings import load; "
@@ -114,6 +119,34 @@ def test_a_server_that_is_killed_comes_back_on_its_port_with_a_new_process_id(tm
         assert after["s3"] == before["s3"]
         assert after["processes"]["s3"] != before["processes"]["s3"]
         assert after["processes"]["kafka"] == before["processes"]["kafka"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets limits of a running process")
+def test_an_s3_server_that_refuses_writes_since_its_disk_was_full_is_started_again(tmp_path: Path) -> None:
+    """SeaweedFS keeps the error of a journal that it couldn't write: some keys could not be deleted any more, for ever."""
+    with _up(tmp_path / "data", ports.choose(1)[0]) as up:
+        _line(up, "ready: ")
+        found = up.record()
+        s3, weed = found["s3"], found["processes"]["s3"]
+        settings = S3Settings(
+            endpoint=s3["endpoint"], access_key=s3["access_key"], secret_key=SecretStr(s3["secret_key"])
+        )
+        with closing(client(settings)) as connection:
+            store = S3Store(connection, s3["results"])
+            store.put("key", b"x")
+            resource.prlimit(weed, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            _deletes(store, "key")  # which fails, unless the server is a new one by the third try
+            _line(up, "s3 started again: its disk was full")
+            wait_until(lambda: _deletes(store, "key"), 30)
+        assert up.record()["processes"]["s3"] != weed
+
+
+def _deletes(store: S3Store, key: str) -> bool:
+    try:
+        store.delete(key)
+    except Transient:
+        return False
+    return True
 
 
 def test_killing_up_leaves_nothing_running_and_the_next_one_starts(tmp_path: Path) -> None:

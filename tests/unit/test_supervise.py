@@ -103,6 +103,27 @@ def test_one_process_ending_leaves_the_others_alone() -> None:
     assert supervisor.pids() == {"serve": 101}
 
 
+def test_a_process_is_started_again_on_demand_without_a_delay() -> None:
+    said: list[str] = []
+    started: list[Process] = []
+
+    def spawn(command: Command) -> Process:
+        started.append(_started(command.name, _POLITE)[1])
+        return started[-1]
+
+    supervisor = Supervisor(spawn, said.append)
+    first = supervisor.add(_command("s3"))
+    supervisor.restart("s3", "its disk was full")
+    assert first.returncode == -signal.SIGTERM
+    assert supervisor.pids() == {"s3": started[1].pid}
+    supervisor.check()
+    assert said == ["s3 started again: its disk was full"]
+    supervisor.stop(["s3"], 5)
+    for child in started:
+        assert child.stdout is not None
+        child.stdout.close()
+
+
 _STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -238,7 +259,7 @@ def test_of_a_server_the_terminal_gets_warnings_alone_and_the_file_everything(tm
 
 def test_milestones_are_reached_when_every_process_has_said_its_own(tmp_path: Path) -> None:
     milestones = Milestones({"serve": "serving", "process-1": "partitions assigned"})
-    lines = LogLines(tmp_path / "up.log", StringIO(), milestones=milestones)
+    lines = LogLines(tmp_path / "up.log", StringIO(), listeners=[milestones.note])
     lines.write("serve", "12:00:00 [info] serving  url=http://x")
     lines.write("watch", "partitions assigned")
     assert not milestones.reached()

@@ -10,6 +10,7 @@ import pytest
 
 import sink.sweep
 from pipeline import layout, missing
+from pipeline.errors import Throttled
 from pipeline.jobs import End, Job, NameRecord
 from pipeline.pace import LONGEST
 from pipeline.store import Head, MemoryStore, Unfinished
@@ -18,7 +19,7 @@ from sink.inventory import Inventory
 from sink.parts import part_job
 from sink.publish import Publisher
 from sink.repair import Doubt
-from sink.sweep import Found, Sweeper, Wanted
+from sink.sweep import FAILURES, Found, Sweeper, Wanted
 from tests.jobs import WHEN, make_captured, make_job
 from tests.unit.sink_doubles import add, open_job, spill
 
@@ -212,6 +213,50 @@ def test_what_cannot_be_read_of_one_job_hides_no_other(broken: str) -> None:
     assert list(found.captured) == [other.file_id]
     assert found.ended == []
     assert layout.open_mark(job.file_id) in {head.key for head in store.list(layout.OPEN)}
+
+
+class Refusing(MemoryStore):
+    """Takes no writes for some keys."""
+
+    refused: frozenset[str] = frozenset()
+
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        if key in self.refused:
+            raise Throttled(f"{key}: InternalError")
+        super().delete(key, if_match=if_match)
+
+
+def ended_jobs(store: MemoryStore, count: int) -> list[Job]:
+    jobs = [make_job(f"{number}.csv") for number in range(count)]
+    for job in jobs:
+        open_job(store, job)
+        store.put(layout.end(job.file_id), End(state="failed", reason="x", nonce="n", ended=WHEN).dump())
+    return jobs
+
+
+def test_a_job_whose_keys_are_refused_for_ever_keeps_no_other_from_being_cleared(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """SeaweedFS whose disk was full refused to delete one key, and no mark was removed any more; and each look said so."""
+    store = Refusing()
+    jobs = ended_jobs(store, 4)
+    store.refused = frozenset({layout.claim(jobs[0].file_id)})
+    sweeper = Sweeper(store, Publisher(store), Inventory(store))
+    for _ in range(3):
+        sweeper.look(NOTHING)
+    assert [head.key for head in store.list(layout.OPEN)] == [layout.open_mark(jobs[0].file_id)]
+    assert capsys.readouterr().out.count("could not look at a job") == 1
+    store.refused = frozenset()
+    assert sweeper.look(NOTHING).ended == [jobs[0].file_id]
+    assert list(store.list(layout.OPEN)) == []
+
+
+def test_a_look_is_given_up_where_s3_fails_with_one_job_after_another() -> None:
+    """It is away: each further call would take its full time."""
+    store = Refusing()
+    store.refused = frozenset(layout.claim(job.file_id) for job in ended_jobs(store, FAILURES + 2))
+    with pytest.raises(Throttled):
+        look(store)
 
 
 def test_a_look_that_took_long_for_no_reason_of_its_own_is_made_again_within_a_minute(
