@@ -27,6 +27,7 @@ CONSUMER: dict[str, Any] = {
     # machine, and above 100 ms where it has ten times too much to do. It costs 0.1 s of a small file's way.
     "fetch.wait.max.ms": 250,
     "session.timeout.ms": 6000,
+    "topic.metadata.refresh.interval.ms": 3000,  # until it, nobody shares out a topic that was made anew
     "heartbeat.interval.ms": 300,  # until the next one a member doesn't know of a rebalance; see `may_say_goodbye`
 }
 
@@ -82,3 +83,11 @@ def may_say_goodbye(settings: Settings, settled: bool) -> bool:
     again, for ever. One that says nothing is evicted, as after kill -9.
     """
     return settled or settings.profile != "embedded"
+
+
+def may_leave_and_come_back(settings: Settings) -> bool:
+    """Return whether a group that shared out nothing may be left and joined again, to share out a topic that is there now.
+
+    Where several members do that at once, one of them leaves in the middle of a rebalance: see `may_say_goodbye`.
+    """
+    return settings.profile != "embedded"

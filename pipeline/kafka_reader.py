@@ -209,8 +209,9 @@ class Reader:
         self.epoch += 1
         if not numbers:
             # The group shared out the partitions while there was no such topic, and would find out by and by.
-            self._client.unsubscribe()
-            self._subscribe()
+            if kafka_embedded.may_leave_and_come_back(self._settings):
+                self._client.unsubscribe()
+                self._subscribe()
             return
         self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
         self._on_replaced(numbers)

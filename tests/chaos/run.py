@@ -247,8 +247,12 @@ class Run:
                 self._busy.remove(done)
                 self._last = now
                 done.result()
-            if not schedule and not self._busy and now >= next_look:
-                waiting = self._waiting()
+            if not schedule and now >= next_look:
+                if self._services.mend_s3():
+                    self._supervisor.note(
+                        "started the S3 server again: it refused writes since its disk was full"
+                    )
+                waiting = ["something is under way"] if self._busy else self._waiting()
                 if not waiting:
                     break
                 next_look = time.monotonic() + 0.3
@@ -460,7 +464,7 @@ class Run:
         name = f"{self._prefix}.{topic}"
         try:
             found = consume(self._broker, name)
-        except AssertionError as error:  # the broker is away
+        except (AssertionError, KafkaException) as error:  # the broker is away
             self._supervisor.note(f"nothing is sent again: {error}")
             return
         size = 200
