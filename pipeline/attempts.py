@@ -27,10 +27,12 @@ class Attempts:
     def begin(self, partition: int, offset: int, metadata: str | None, now: float) -> str:
         """Take note of an assignment; return the metadata to commit with this same offset."""
         known = self._begun.get(partition)
-        if known is not None and known[0] == offset:
-            return f"begun {known[1]}"  # it is we who began there, and begin again: nobody has died
         found = _NOTE.fullmatch(metadata or "")
         before = int(found[1]) if found else 0
+        if known is not None and known[0] == offset and before <= known[1]:
+            if known[1] > DEATHS:
+                self._since.setdefault(partition, now)
+            return f"begun {known[1]}"  # it is we who began there last, and begin again: nobody has died
         self._begun[partition] = (offset, before + 1)
         self._since.pop(partition, None)
         if before >= DEATHS:
@@ -55,6 +57,11 @@ class Attempts:
             return f"begun {self._begun[partition][1]}"
         self._begun.pop(partition, None)
         return ""
+
+    def lose(self, partitions: Iterable[int]) -> None:
+        """Note that partitions are another's, whom we can't tell of our good health; nor did we die of them."""
+        for partition in partitions:
+            self._since.pop(partition, None)
 
     def absolve(self, partitions: Iterable[int]) -> dict[int, int]:
         """Forget partitions that are given back in good health; return the offsets whose metadata is to be cleared."""

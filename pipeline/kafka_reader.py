@@ -309,7 +309,7 @@ class Reader:
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._leave(partitions, "partitions lost", self._callbacks[2])
         if self._attempts is not None:
-            self._attempts.absolve([partition.partition for partition in partitions])
+            self._attempts.lose([partition.partition for partition in partitions])
 
     def _leave(
         self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]

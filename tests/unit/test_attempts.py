@@ -49,3 +49,28 @@ def test_beginning_twice_in_one_life_counts_once() -> None:
     """What was read under the assignment before is read again."""
     attempts, metadata = begin("begun 1")
     assert attempts.begin(0, 100, metadata, 0) == metadata == "begun 2"
+
+
+def test_a_worker_that_loses_a_partition_and_gets_it_again_has_not_died() -> None:
+    """A broker that stands still has every member out of its group, three times in a row: nothing is suspect of that."""
+    attempts, metadata = begin("")
+    for _ in range(DEATHS + 1):
+        attempts.lose([0])
+        metadata = attempts.begin(0, 100, metadata, 0)
+    assert metadata == "begun 1"
+    assert not attempts.is_suspect(0, 0)
+
+
+def test_others_who_died_meanwhile_of_what_was_lost_count() -> None:
+    attempts, _ = begin("")
+    attempts.lose([0])
+    assert attempts.begin(0, 100, f"begun {DEATHS}", 0) == f"begun {DEATHS + 1}"
+    assert attempts.is_suspect(0, 0)
+
+
+def test_what_is_suspect_stays_so_when_it_is_lost_and_comes_again() -> None:
+    attempts, metadata = begin(f"begun {DEATHS}")
+    attempts.lose([0])
+    assert not attempts.is_suspect(0, 0)
+    attempts.begin(0, 100, metadata, 0)
+    assert attempts.is_suspect(0, 0)
