@@ -113,7 +113,8 @@ def write_table() -> None:
     for broker, title in (("kafka", "Apache Kafka"), ("embedded", "Embedded broker")):
         chosen = [line for (name, _), line in last.items() if name == broker]
         if chosen:
-            text += [f"\n## {title}: {len(chosen)} runs\n", *_table(chosen)]
+            earlier = [line for line in lines if line["broker"] == broker and not line["right"]]
+            text += [f"\n## {title}: {len(chosen)} runs\n", *_table(chosen), _mended(earlier, last)]
     TABLE.write_text("\n".join(text) + "\n")
 
 
@@ -143,6 +144,22 @@ def _table(lines: Iterable[dict[str, object]]) -> Iterable[str]:
     for fault in sorted(rows):
         yield f"| {fault} | {rows[fault].cells()} |"
     yield f"| **all** | {total.cells()} |"
+
+
+def _mended(wrong: list[dict[str, object]], last: dict[tuple[str, int], dict[str, object]]) -> str:
+    """Say which seeds went wrong before they went right."""
+    seeds = sorted(
+        {
+            int(str(line["seed"]))
+            for line in wrong
+            if last[str(line["broker"]), int(str(line["seed"]))]["right"]
+        }
+    )
+    lost = sum(int(str(line["lost"])) for line in wrong)
+    return (
+        "\nSeeds that went wrong before, and were run again once what they showed was mended, here or in the product: "
+        f"{', '.join(map(str, seeds)) or 'none'}; rows of outputs that were not there when their time was up: {lost:,}."
+    )
 
 
 def _commit() -> str:

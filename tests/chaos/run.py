@@ -455,7 +455,8 @@ class Run:
         for deleted in admin.delete_topics(names).values():
             with contextlib.suppress(KafkaException):
                 deleted.result(30)
-        copies = max(1, len(self._nodes))  # with one copy, acks=all would wait for a second in-sync replica for ever
+        # With one copy on a cluster, acks=all would wait for a second in-sync replica for ever.
+        copies = max(1, len(self._nodes))
         for created in admin.create_topics([NewTopic(name, 4, copies) for name in names]).values():
             with contextlib.suppress(KafkaException):  # a producer was first
                 created.result(30)
