@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 import structlog
 from confluent_kafka import KafkaError, Message
@@ -29,8 +29,8 @@ def joined(runs: Sequence[Batch]) -> Batch:
     first, last = runs[0], runs[-1]
     if len(runs) == 1:
         return first
-    keys = [key for run in runs for key in run.keys]
-    values = [value for run in runs for value in run.values]
+    keys = list(chain.from_iterable([run.keys for run in runs]))
+    values = list(chain.from_iterable([run.values for run in runs]))
     return Batch(first.topic, first.partition, first.first, last.last, keys, values)
 
 

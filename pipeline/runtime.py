@@ -15,6 +15,8 @@ import ctypes
 import gc
 import sys
 
+import pyarrow as pa
+
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
@@ -31,7 +33,8 @@ _NEW_OBJECTS = 50_000
 
 
 def tune() -> None:
-    """Set all of this for the process; call it once everything is imported."""
+    """Set all of this for the process; call it once everything is imported, before any thread is started."""
+    share_freed()
     _keep_freed()
     sys.setswitchinterval(_SWITCH)
     gc.collect()
@@ -43,8 +46,11 @@ def tune() -> None:
 def share_freed() -> None:
     """Have all threads take memory from few places: what one of them has freed, another one can use.
 
-    With 48 threads that each read from S3 for a moment glibc keeps a heap for each of up to 8 per core.
+    Batches are made by one thread, and freed by another. Arrow's own pool keeps what was freed for the thread that had it: a
+    sink with 69 MB of rows took 126 more for them, and takes 84 with glibc's. glibc keeps a heap for each of up to 8 threads
+    per core.
     """
+    pa.set_memory_pool(pa.system_memory_pool())
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)

@@ -163,6 +163,7 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
 
 def run(settings: Settings, results: ObjectStore) -> None:
     """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
+    runtime.tune()
     traces.configure(settings, "process")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leave(0))  # until Faust takes them: there is nothing to finish yet
@@ -188,7 +189,6 @@ def run(settings: Settings, results: ObjectStore) -> None:
         leave(0)
     if code:
         leave(code)
-    runtime.tune()
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1

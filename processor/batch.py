@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.events import ID_LENGTH
 from pipeline.jobs import Job
@@ -64,7 +66,7 @@ def _calculate(batch: Batch, group: Group, calculator: Runs, limit: int, out: Re
     types = [ColumnType.parse(output.type) for output in group.job.outputs]
     values = result_values(calculated.ids, calculated.outputs, types) if len(calculated.good) else []
     positions = group.positions[calculated.good]
-    keys = [batch.keys[position] or b"" for position in positions]
+    keys = _keys(batch, positions)
     too_large = oversized(values, limit)
     failed = [(group.positions[bad.index], bad.error, bad.column) for bad in calculated.rejects]
     if len(too_large):
@@ -87,6 +89,12 @@ def _calculate(batch: Batch, group: Group, calculator: Runs, limit: int, out: Re
     typed = group.job.calculation.columns
     cells = sum(bad.column in typed for bad in calculated.rejects)
     out.reasons.update(cell=cells, calculation=len(calculated.rejects) - cells, size=len(too_large))
+
+
+def _keys(batch: Batch, positions: npt.NDArray[np.int64]) -> list[bytes]:
+    """Return the keys at rising positions; where that is all of them, and mostly it is, without a look at each."""
+    found = batch.keys if len(positions) == len(batch.keys) else [batch.keys[at] for at in positions.tolist()]
+    return cast(list[bytes], list(found))  # what has a position has a key
 
 
 def _add(out: Results, key: bytes | None, value: bytes | None) -> None:

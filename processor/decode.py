@@ -88,7 +88,7 @@ def _highest(keys: events.Keys, kinds: npt.NDArray[np.int8], jobs: list[Job | No
 
 def _table(batch: Batch, job: Job, positions: Ints) -> Group:
     whole = len(positions) == len(batch.values)
-    values = batch.values if whole else [batch.values[position] for position in positions]
+    values = batch.values if whole else [batch.values[position] for position in positions.tolist()]
     schema = pa.schema([(name, pa.string()) for name in job.columns])
     decoded = decode_objects(values, schema)
     table, index = decoded.table, decoded.index

@@ -8,7 +8,6 @@ from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
 from pipeline.leave import leave
-from sink import http_server
 from sink.store import Sink
 
 
@@ -25,6 +24,7 @@ def main(arguments: list[str]) -> None:
 
 def store(chosen: settings.Settings) -> None:
     """Run one sink instance."""
+    runtime.tune()
     logs.configure(chosen, "store")
     traces.configure(chosen, "store")
     results = s3.S3Store(s3.client(chosen.s3), chosen.s3.results)
@@ -44,7 +44,6 @@ def store(chosen: settings.Settings) -> None:
 
     with backoff.stopped_by_signals() as stop:
         backoff.until_there(services, stop, waiting)
-    runtime.tune()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sink.stop())
     sink.run()
@@ -52,6 +51,8 @@ def store(chosen: settings.Settings) -> None:
 
 def serve() -> None:
     """Run the HTTP reader."""
+    from sink import http_server  # noqa: PLC0415  # 15 MB that a sink instance has no use for
+
     chosen = settings.load()
     logs.configure(chosen, "serve")
     http_server.serve(chosen, reload=settings.changed())

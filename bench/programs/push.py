@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import usage
 from bench.programs.say import done
+from pipeline import runtime
 from pipeline.logs import configure
 from pipeline.settings import load
 from producer.progress import Silent
@@ -16,6 +17,7 @@ def main() -> None:
     """Push the files, all of them, from this process."""
     settings = load()
     configure(settings, "push")
+    runtime.tune()
     files = [Path(name) for argument in sys.argv[1:] for name in _expanded(argument)]
     used, start = usage.of_self(), time.time()
     push(files, settings, progress=Silent())

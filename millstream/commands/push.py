@@ -36,8 +36,10 @@ def command(
     settings = options.quiet_settings()
     overrides = dialect.overrides(delimiter, quote, escape, encoding, skip)
     from millstream.progress import progress
+    from pipeline import runtime
     from producer.push import push
 
+    runtime.tune()
     shown = progress()
     try:
         push(files, settings, name=name, wait=wait, again=again, dialect=overrides, progress=shown)
