@@ -30,7 +30,7 @@ MALFORMED = "_malformed"
 MAX_LINE = 16 * 1024 * 1024
 """The longest row that is read, in bytes of UTF-8; DuckDB's own limit is 2 MB."""
 
-_BUFFER = 2 * MAX_LINE
+_BUFFER = MAX_LINE + 4 * 1024 * 1024  # a row lies in two buffers at most, and DuckDB holds three
 NO_FIELD = "MillstreamFindsNoFieldHere"
 """What DuckDB is told to read as null, so that nothing else is. Letters only: it allows no delimiter in it."""
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space", ":": "colon"}

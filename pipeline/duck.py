@@ -33,7 +33,7 @@ _OF_THE_DATABASE = (
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 
 MEMORY_LIMIT = "1GB"
-FILE_MEMORY = 128
+FILE_MEMORY = 72
 """MB of the database that reads files. DuckDB keeps files' pages until its limit is reached, so that is low."""
 
 _LONGEST_MESSAGE = 300

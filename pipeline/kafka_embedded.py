@@ -20,6 +20,8 @@ PRODUCER: dict[str, Any] = {
     "enable.idempotence": False,
     "batch.size": 30_000,
     "linger.ms": 5,
+    "max.in.flight.requests.per.connection": 16,  # what is more only waits there, in memory
+    "queue.buffering.max.messages": 30_000,
     "compression.type": "none",  # it is on this machine
 }
 CONSUMER: dict[str, Any] = {

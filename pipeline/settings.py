@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     )
     memory: str = Field("1GB", description="memory that one calculation may use", pattern=r"^\d+ ?[KMG]i?B$")
     sink_memory: str = Field(
-        "64MB",
+        "48MB",
         description="rows that a sink holds before it puts some of them on S3 as parts",
         pattern=r"^\d+ ?[KMG]i?B$",
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from pipeline import backoff, layout, metrics
+from pipeline import backoff, layout, metrics, runtime
 from pipeline.errors import MillstreamError, NotFound
 from pipeline.store import ObjectStore
 from sink.collector import Lot
@@ -95,6 +95,8 @@ class Spiller:
             self._done.put((lot, self._patiently(lot)))
         except BaseException as error:
             self._done.put((lot, error))
+        lot.blocks.clear()  # the books know it by its number alone
+        runtime.give_back()
 
     def _patiently(self, lot: Lot) -> Part | None:
         tries = 0
