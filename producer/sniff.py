@@ -13,13 +13,14 @@ because the prices below hold commas; its guess is used where the header bears i
 
 import re
 from collections import Counter
+from contextlib import closing
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides, path_literal
-from pipeline.duck import Error, fold, literal, shared
+from pipeline.duck import Error, connect, fold, literal, shared
 from pipeline.errors import InputError, UsageError
 from producer.grammar import Grammar
 from producer.outline import Outline
@@ -96,15 +97,25 @@ def _guess(path: Path, told: DialectOverrides) -> _Guess | None:
         "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, len(Columns) "
         f"FROM sniff_csv({', '.join([path_literal(path), 'all_varchar=true', f'max_line_size={MAX_LINE}', *options])})"
     )
-    con = shared()
     try:
-        delimiter, quote, escape, skip, header, columns = con.sql(query).fetchall()[0]
+        delimiter, quote, escape, skip, header, columns = _ask(query)
     except Error:
         return None
-    finally:
-        con.close()
     quote, escape = ("" if c == "(empty)" else c for c in (quote, escape))
     return _Guess(delimiter, quote, escape, skip, header, columns)
+
+
+def _ask(query: str) -> tuple[Any, ...]:
+    """Return the first row; where others read at the same time and leave no memory, from a database of its own."""
+    try:
+        with closing(shared()) as con:
+            row: tuple[Any, ...] = con.sql(query).fetchall()[0]
+    except Error as error:
+        if not str(error).startswith("Out of Memory"):
+            raise
+        with closing(connect()) as con:
+            row = con.sql(query).fetchall()[0]
+    return row
 
 
 def _line(path: Path, dialect: Dialect) -> bytes | None:

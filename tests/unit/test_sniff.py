@@ -1,12 +1,14 @@
 """The sniffer's guess is taken where the header bears it out, and the columns are what the header says."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from pipeline.dialect import Dialect, DialectOverrides
+from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides
+from pipeline.duck import Error, connect
 from pipeline.errors import InputError, UsageError
 from producer.sniff import sniff
 
@@ -138,3 +140,15 @@ def test_two_thousand_columns(sniffed: Sniff) -> None:
     names = tuple(f"c{i}" for i in range(2000))
     row = ",".join("1" * 2000)
     assert sniffed(",".join(names) + "\n" + f"{row}\n" * 50) == (Dialect(), names)
+
+
+def test_a_file_is_looked_at_though_others_that_are_read_leave_no_memory(
+    sniffed: Sniff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them share one database: taken for a file that DuckDB has no idea of, it would lose its first line's meaning."""
+    text = "# exported today\na,b\n" + "1,2\n" * 1_000_000
+    monkeypatch.setattr("producer.sniff.shared", lambda: connect(memory_limit="2MB"))
+    (full := tmp_path / "full.csv").write_text(text)
+    with closing(connect(memory_limit="2MB")) as con, pytest.raises(Error, match="Out of Memory"):
+        con.sql(f"FROM sniff_csv('{full}', max_line_size={MAX_LINE})").fetchall()
+    assert sniffed(text) == (Dialect(skip=1), ("a", "b"))
