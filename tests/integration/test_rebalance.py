@@ -171,3 +171,57 @@ def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
     follower.close()
     assert called.is_set()
     assert following.is_set()
+
+
+def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
+    broker: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Members without a partition left and came back at the same time, to share out the topic that was there again: on the
+    embedded broker one that had left led on, and the others were given nothing for ever."""
+    assert broker.restart is not None
+    chosen = settings(broker, s3, topic_prefix)
+    ensure_topics(chosen)
+    partitions = set(range(chosen.partitions))
+    shares: dict[int, set[int]] = {}
+    ended = threading.Event()
+
+    def read(number: int) -> None:
+        def assigned(mine: Partitions) -> None:
+            shares[number] = set(mine)
+
+        def gone(_: Partitions) -> None:
+            shares.pop(number, None)
+
+        reader = Reader(
+            chosen,
+            "group",
+            chosen.rows_topic,
+            on_assign=assigned,
+            on_revoke=gone,
+            on_lost=gone,
+            on_replaced=lambda _: None,
+        )
+        while not ended.is_set():
+            reader.read(0.1)
+        reader.close()
+
+    def are_shared_out() -> bool:
+        given = list(shares.values())
+        return (
+            len(given) == 3 and set().union(*given) == partitions and sum(map(len, given)) == len(partitions)
+        )
+
+    members = [threading.Thread(target=read, args=(number,)) for number in range(3)]
+    try:
+        for member in members:
+            member.start()
+        wait_until(are_shared_out, 60)
+        broker.restart(2)
+        if broker.profile == "embedded":  # it has forgotten them, and the topic
+            wait_until(lambda: not any(shares.values()), 60)
+        ensure_topics(chosen)
+        wait_until(are_shared_out, 60)
+    finally:
+        ended.set()
+        for member in members:
+            member.join()
