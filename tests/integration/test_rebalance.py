@@ -176,8 +176,7 @@ def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
 def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
     broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
-    """Members without a partition left and came back at the same time, to share out the topic that was there again: on the
-    embedded broker one that had left led on, and the others were given nothing for ever."""
+    """All of them find out at about the same time."""
     assert broker.restart is not None
     chosen = settings(broker, s3, topic_prefix)
     ensure_topics(chosen)
