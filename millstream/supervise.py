@@ -90,9 +90,7 @@ class Supervisor:
             if child.due is None:
                 self._note_end(child, now)
             elif now >= child.due:
-                child.process, child.since, child.due = self._spawn(child.command), now, None
-                self._changed()
-                self._say(f"{child.command.name} started again")
+                self._start_again(child, f"{child.command.name} started again")
 
     def _note_end(self, child: _Child, now: float) -> None:
         code = child.process.poll()
@@ -110,9 +108,12 @@ class Supervisor:
         child = self._children[name]
         if child.due is None:
             process.stop([(child.command, child.process)], timeout)
+        self._start_again(child, f"{name} started again: {why}")
+
+    def _start_again(self, child: _Child, sentence: str) -> None:
         child.process, child.since, child.due = self._spawn(child.command), self._now(), None
         self._changed()
-        self._say(f"{name} started again: {why}")
+        self._say(sentence)
 
     def stop(self, names: Iterable[str], timeout: float, *, harm: str = "") -> None:
         """End these for good, all at once, and kill what still runs after `timeout` seconds; `harm` says what that means."""

@@ -30,14 +30,14 @@ class Attempts:
         found = _NOTE.fullmatch(metadata or "")
         before = int(found[1]) if found else 0
         if known is not None and known[0] == offset and before <= known[1]:
-            if known[1] > DEATHS:
-                self._since.setdefault(partition, now)
-            return f"begun {known[1]}"  # it is we who began there last, and begin again: nobody has died
-        self._begun[partition] = (offset, before + 1)
-        self._since.pop(partition, None)
-        if before >= DEATHS:
-            self._since[partition] = now
-        return f"begun {before + 1}"
+            count = known[1]  # it is we who began there last, and begin again: nobody has died
+        else:
+            count = before + 1
+            self._begun[partition] = (offset, count)
+            self._since.pop(partition, None)
+        if count > DEATHS:
+            self._since.setdefault(partition, now)
+        return f"begun {count}"
 
     def is_suspect(self, partition: int, now: float) -> bool:
         """Whether what comes of a partition may kill."""

@@ -172,6 +172,11 @@ def message(error: BaseException) -> str:
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory was short; Arrow's readers raise OSError with DuckDB's message."""
+    return str(error).startswith("Out of Memory")
+
+
 @contextmanager
 def errors(kind: type[MillstreamError], what: str) -> Iterator[None]:
     """Turn DuckDB's errors inside the block into `kind`, with `what` in front of the message."""

@@ -65,7 +65,6 @@ class InFiles:
         whose = "\n".join((settings.kafka, group, topic))
         name = f"millstream-begun-{hashlib.sha256(whose.encode()).hexdigest()[:16]}"
         self._stem = Path(settings.spool_folder) / name
-        self._kept: set[int] = set()
 
     def find(self, start: TopicPartition) -> str | None:
         """Return the partition's note where it is of this offset."""
@@ -73,7 +72,6 @@ class InFiles:
             offset, _, note = self._file(start.partition).read_text().partition(" ")
         except (OSError, UnicodeDecodeError):
             return None
-        self._kept.add(start.partition)
         return note if offset == str(max(0, start.offset)) else None
 
     def keep(self, client: Consumer, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
@@ -83,10 +81,8 @@ class InFiles:
             with suppress(OSError):
                 if note:
                     file.write_text(f"{offset} {note}")
-                    self._kept.add(partition)
-                elif partition in self._kept:
+                else:
                     file.unlink(missing_ok=True)
-                    self._kept.discard(partition)
 
     def commit(
         self, client: Consumer, offsets: Mapping[int, int], notes: Mapping[int, str]
@@ -101,9 +97,8 @@ class InFiles:
 
 
 def notes(topic: str, settings: Settings, group: str) -> Notes:
-    """Return where a member of a group keeps its notes."""
-    if (
-        settings.profile == "embedded"
-    ):  # its broker drops metadata, and a commit within a rebalance can hang on it
-        return InFiles(topic, settings, group)
-    return InCommits(topic)
+    """Return where a member of a group keeps its notes.
+
+    The embedded broker drops the metadata of commits, and a commit within a rebalance can hang on it.
+    """
+    return InFiles(topic, settings, group) if settings.profile == "embedded" else InCommits(topic)

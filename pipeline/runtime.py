@@ -35,7 +35,8 @@ _NEW_OBJECTS = 50_000
 def tune() -> None:
     """Set all of this for the process; call it once everything is imported, before any thread is started."""
     share_freed()
-    _keep_freed()
+    _glibc("mallopt", _M_TRIM_THRESHOLD, _KEPT)
+    _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGEST)
     sys.setswitchinterval(_SWITCH)
     gc.collect()
     gc.freeze()  # modules live as long as the process
@@ -51,9 +52,7 @@ def share_freed() -> None:
     per core.
     """
     pa.set_memory_pool(pa.system_memory_pool())
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+    _glibc("mallopt", _M_ARENA_MAX, _ARENAS)
 
 
 def give_back() -> None:
@@ -61,17 +60,11 @@ def give_back() -> None:
 
     For who has let go of much that came in small pieces: by itself glibc returns only what lies at the end of a heap.
     """
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *numbers: int) -> None:
+    """Call a function of glibc's allocator; do nothing where the C library is another."""
     if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def _keep_freed() -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # another C library: musl
-    mallopt(_M_TRIM_THRESHOLD, _KEPT)
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), function)(*numbers)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.dialect import NO_FIELD, Dialect, read_csv_sql
-from pipeline.duck import FILE_MEMORY, Error, connect, message, shared, stream
+from pipeline.duck import FILE_MEMORY, Error, connect, is_out_of_memory, message, shared, stream
 from pipeline.errors import InputError
 from pipeline.events import TEXT_LIMIT
 from producer.outline import Extents, Outline
@@ -200,8 +200,8 @@ def _read(
                 yield table
                 done += table.num_rows
             return
-        except (Error, OSError) as error:  # Arrow's readers raise OSError with DuckDB's message
-            if not str(error).startswith("Out of Memory"):
+        except (Error, OSError) as error:
+            if not is_out_of_memory(error):
                 raise
             if memory >= _MOST_MEMORY:
                 raise InputError(f"after row {done:,}: 2,048 rows don't fit in {memory} MB") from error

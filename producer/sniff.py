@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides, path_literal
-from pipeline.duck import Error, connect, fold, literal, shared
+from pipeline.duck import Error, connect, fold, is_out_of_memory, literal, shared
 from pipeline.errors import InputError, UsageError
 from producer.grammar import Grammar
 from producer.outline import Outline
@@ -111,7 +111,7 @@ def _ask(query: str) -> tuple[Any, ...]:
         with closing(shared()) as con:
             row: tuple[Any, ...] = con.sql(query).fetchall()[0]
     except Error as error:
-        if not str(error).startswith("Out of Memory"):
+        if not is_out_of_memory(error):
             raise
         with closing(connect()) as con:
             row = con.sql(query).fetchall()[0]

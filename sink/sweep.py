@@ -77,7 +77,7 @@ class Sweeper:
         self._unreadable: set[str] = set()
         self._failing: set[str] = set()
         self._failed: set[str] = set()
-        self._why: str | None = None
+        self._given_up = False
         self._due = 0.0
         self._least = 0.0
 
@@ -99,11 +99,11 @@ class Sweeper:
         try:
             found = done.result()
         except MillstreamError as error:
-            if self._why is None:
+            if not self._given_up:
                 log.warning("could not look at the open jobs, will be tried again", why=str(error))
-            self._why = str(error)
+            self._given_up = True
             return None
-        self._why = None
+        self._given_up = False
         return found
 
     def close(self) -> None:

@@ -18,8 +18,7 @@ from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from millstream import embedded, ports
-from millstream.process import Command, Process, running, stop
+from millstream import ports
 from tests.chaos import check
 from tests.chaos.files import CONFIGURATION, Content, write
 from tests.chaos.plan import (
@@ -37,6 +36,7 @@ from tests.chaos.plan import (
     Skew,
     TopicAnew,
 )
+from tests.chaos.s3_server import S3Server
 from tests.chaos.supervisor import Supervisor
 from tests.chaos.zygote import Forked, Zygote
 from tests.integration.chain import consume, environment
@@ -58,12 +58,7 @@ class Services:
     folder: Path
     _until: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _brokers: dict[str, Broker] = field(default_factory=dict)
-    _s3: S3 | None = None
-    _s3_command: Command | None = None
-    _start_s3: Callable[[], Process] | None = None
-    _s3_process: Process | None = None
-    _s3_read: int = 0
-    _s3_log: Path = Path()
+    _s3: S3Server | None = None
     zygote: Zygote = field(default_factory=Zygote)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "services"))
     """Starts them, and lives as long: on Linux they end with the thread that started them."""
@@ -75,42 +70,12 @@ class Services:
             self._brokers[kind] = self._enter(start, self._made(kind))
         return self._brokers[kind]
 
-    def s3(self) -> S3:
+    def s3(self) -> S3Server:
         """Return the S3 server."""
         if self._s3 is None:
-            state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(6))
-            folder = self._made("s3")
-            command = self._s3_command = embedded.s3_command(folder, state)
-            ready = functools.partial(embedded.s3_answers, state)
-            self._s3_log = folder / "s3.log"
-            self._start_s3 = functools.partial(
-                self._enter, running, command, ready, log=self._s3_log, timeout=30
-            )
-            self._s3_process = self._start_s3()
-            self._s3 = S3(state.endpoint, state.access_key, state.secret_key, "", "")
-        self.mend_s3()
+            self._s3 = S3Server(self._made("s3"), self._enter)
+        self._s3.mend()
         return self._s3
-
-    def limit_disk(self, size: int) -> None:
-        """Let the S3 server write no file beyond so many bytes."""
-        assert self._s3_process is not None
-        resource.prlimit(self._s3_process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    def mend_s3(self) -> bool:
-        """Start the S3 server again where it refuses writes since its disk was full, as `up` does; return whether it was."""
-        assert self._start_s3 is not None
-        assert self._s3_process is not None
-        assert self._s3_command is not None
-        with self._s3_log.open("rb") as log:
-            log.seek(self._s3_read)
-            said = log.read()
-        self._s3_read += len(said)
-        if not any(map(embedded.s3_is_stuck, said.decode(errors="replace").splitlines())):
-            return False
-        stop([(self._s3_command, self._s3_process)], timeout=5)
-        self._s3_process = self._start_s3()
-        self._s3_read = self._s3_log.stat().st_size
-        return True
 
     def _enter(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return self.thread.submit(lambda: self._until.enter_context(make(*arguments, **options))).result()
@@ -197,7 +162,8 @@ class Run:
             )
         else:
             self._broker = self._services.broker(plan.broker)
-        self._s3 = self._until.enter_context(_buckets(self._services.s3()))
+        self._server = self._services.s3()
+        self._s3 = self._until.enter_context(_buckets(self._server.address))
         self._client = self._s3.client()
         self._until.callback(self._client.close)
         self._proxy: FaultProxy = self._until.enter_context(fault_proxy(self._s3.endpoint, plan.seed))
@@ -248,7 +214,7 @@ class Run:
                 self._last = now
                 done.result()
             if not schedule and now >= next_look:
-                if self._services.mend_s3():
+                if self._server.mend():
                     self._supervisor.note(
                         "started the S3 server again: it refused writes since its disk was full"
                     )
@@ -282,10 +248,6 @@ class Run:
 
     def _waiting(self) -> list[str]:
         """Return what isn't right yet."""
-        if self._services.mend_s3():
-            self._supervisor.note(
-                "started the S3 server again: its disk was full, and it refused writes since"
-            )
         not_placed = [
             f"{self._files[n].name} isn't uploaded" for n in range(len(self._files)) if n not in self._placed
         ]
@@ -435,7 +397,7 @@ class Run:
         self._supervisor.note(f"S3: {faults or 'right again'}")
 
     def _limit_disk(self, size: int) -> None:
-        self._services.limit_disk(size)
+        self._server.limit_disk(size)
         self._supervisor.note("the disk is full" if size == 1 else "the disk has room")
 
     def _break_broker(self, seconds: float, cluster: bool) -> None:
