@@ -183,13 +183,17 @@ def broker_answers(bootstrap: str) -> bool:
 
 
 def s3_answers(state: State) -> bool:
-    """Whether SeaweedFS calls itself healthy, and has started its last part, which is the administration.
+    """Whether SeaweedFS calls itself healthy, knows its volumes, and has started its last part, the administration.
 
-    Health alone comes some tenths of a second before its volumes are known, and until then reads answer 500.
+    It is healthy some tenths of a second before its master knows its volume server, or 5 s where their first contact
+    fails on a busy machine; until then reads answer 500. The master tells it on its page only.
     """
     try:
         with urllib.request.urlopen(f"{state.endpoint}/healthz", timeout=1) as answer:
             if answer.status != 200:
+                return False
+        with urllib.request.urlopen(f"http://{HOST}:{state.master}/", timeout=1) as page:
+            if f"http://{HOST}:{state.volume}/" not in page.read().decode():
                 return False
         with socket.create_connection((HOST, state.admin), timeout=1):
             return True
