@@ -3,7 +3,7 @@
 Found with Tansu 0.6.0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -32,6 +32,9 @@ CONSUMER: dict[str, Any] = {
     "topic.metadata.refresh.interval.ms": 3000,  # until it, nobody shares out a topic that was made anew
     "heartbeat.interval.ms": 300,  # until the next one a member doesn't know of a rebalance; see `may_say_goodbye`
 }
+
+STANDSTILL = 10.0
+"""Seconds that a member waits for messages that are there, the first time; each further time it is twice as long."""
 
 
 class Continuity:
@@ -76,6 +79,47 @@ class _NoContinuity(Continuity):
 def continuity(settings: Settings) -> Continuity:
     """Return what to check consumed batches with."""
     return Continuity() if settings.profile == "embedded" else _NoContinuity()
+
+
+class Standstill:
+    """Notices a member that is given nothing though there is something, for longer and longer times: see `standstill`."""
+
+    def __init__(self) -> None:
+        """Begins with the shortest time."""
+        self._waited = 0.0
+        self._limit = STANDSTILL
+
+    def is_over(self, moves: bool, seconds: float, what_lacks: Callable[[], str | None]) -> bool:
+        """Take note of whether messages came that were waited for; return whether to join the group anew, having said why."""
+        if moves:
+            self._waited, self._limit = 0.0, STANDSTILL
+            return False
+        lacking = what_lacks()
+        self._waited = self._waited + seconds if lacking else 0.0
+        if self._waited < self._limit:
+            return False
+        log.warning(
+            "joining the group anew, it was given nothing", lacking=lacking, seconds=round(self._waited)
+        )
+        self._waited, self._limit = 0.0, 2 * self._limit
+        return True
+
+
+class _NoStandstill(Standstill):
+    """Trusts the broker, and the group: it may have more members than partitions."""
+
+    def is_over(self, moves: bool, seconds: float, what_lacks: Callable[[], str | None]) -> bool:
+        """Return False."""
+        return False
+
+
+def standstill(settings: Settings) -> Standstill:
+    """Return what to notice members with that are forgotten.
+
+    Where a topic is made anew while its group is shared out, the leader can give nothing to anybody, and librdkafka doesn't
+    look again. A fetch can stall for good, too: see `CONSUMER`.
+    """
+    return Standstill() if settings.profile == "embedded" else _NoStandstill()
 
 
 def may_say_goodbye(settings: Settings, settled: bool) -> bool:

@@ -1,25 +1,15 @@
 """A member of a consumer group that reads one topic by runs of messages, and survives what groups and brokers do.
 
 All of it happens in the thread that calls `read`: the callbacks, and commits too. In confluent-kafka 2.16 a commit that another
-thread makes waits for ever while this one consumes, and so does a question for watermarks, cached ones too, in a rebalance.
+thread makes waits for ever while this one consumes.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 
 import structlog
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, TopicDescription
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from pipeline import kafka, kafka_embedded
 from pipeline.attempts import Attempts
@@ -27,6 +17,7 @@ from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka_batch import Batch, batches
 from pipeline.kafka_errors import translate
 from pipeline.kafka_notes import notes
+from pipeline.kafka_topic import Ends, Identity
 from pipeline.settings import Settings
 
 log = structlog.get_logger("kafka")
@@ -37,49 +28,7 @@ CONSUME = 20_000
 COMMITTED_TRIES = 6
 """Times that committed offsets are asked for, 10 s each, until the reader gives up."""
 
-HIGHS_EVERY = 0.5
-"""Seconds between two looks at where the partitions end."""
-
-IDENTITY_EVERY = 3.0
-"""Seconds between two looks at whether the topic is still the one that it was."""
-
 Partitions = Sequence[int]
-
-
-class Identity:
-    """Tells a topic that was deleted and made anew from the one before: it has another id.
-
-    A client that goes on at its old offset finds nothing there, or begins in the middle, and nobody tells it.
-    """
-
-    def __init__(self, admin: AdminClient, topic: str) -> None:
-        self._admin = admin
-        self._topic = topic
-        self._known: str | None = None
-        self._asked: Future[TopicDescription] | None = None
-        self._due = 0.0
-        self.gone = False
-        """Whether there was no such topic at the last look."""
-
-    def has_changed(self, *, wait: bool = False) -> bool:
-        """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
-        now = time.monotonic()
-        if self._asked is None and (wait or now >= self._due):
-            self._asked = self._admin.describe_topics(TopicCollection([self._topic]))[self._topic]
-            self._due = now + IDENTITY_EVERY
-        if self._asked is None or not (wait or self._asked.done()):
-            return False
-        asked, self._asked = self._asked, None
-        try:
-            found = str(asked.result(kafka.PATIENCE).topic_id)
-        except KafkaException as error:
-            self.gone = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-            return False  # or no answer: the next look tells
-        except TimeoutError:
-            return False
-        self.gone = False
-        before, self._known = self._known, found
-        return before is not None and found != before
 
 
 class Reader:
@@ -108,9 +57,9 @@ class Reader:
         """Counts assignments: what was read under another epoch than the current one comes again."""
         self.starts: dict[int, int] = {}
         """Where each partition of ours was begun at."""
-        self._highs: dict[int, int] = {}
-        self._highs_due = 0.0
-        self._client = Consumer(kafka.consumer_config(settings, group))
+        self._next: dict[int, int] = {}
+        self._config = kafka.consumer_config(settings, group)
+        self._client = Consumer(self._config)
         self._continuity = kafka_embedded.continuity(settings)
         self._paused = False
         self._closed = False
@@ -118,7 +67,9 @@ class Reader:
         self._on_replaced = on_replaced
         self._attempts = attempts
         self._notes = notes(topic, settings, group)
-        self._identity = Identity(kafka.admin_client(settings), topic)
+        admin = kafka.admin_client(settings)
+        self._identity, self._ends = Identity(admin, topic), Ends(admin, topic)
+        self._standstill = kafka_embedded.standstill(settings)
         self._settings = settings
         self._settled = False
         self._subscribe()
@@ -130,17 +81,21 @@ class Reader:
         """
         if self._identity.has_changed():
             self._begin_again()
-        self._note_highs()
-        epoch = self.epoch
-        messages: list[Message] = self._client.consume(CONSUME, timeout)
-        if not messages:
+        self._ends.look(self.starts)
+        epoch, began = self.epoch, time.monotonic()
+        runs = batches(self._client.consume(CONSUME, timeout))
+        if self._standstill.is_over(bool(runs), time.monotonic() - began, self._what_lacks):
+            self._join_anew()
+        if not runs:
             return []
         if epoch != self.epoch:
             # Some of these may be of the assignment before. All of them come again.
             self._start(self._client.assignment())
             return []
-        runs = (self._continuity.check(self._client, batch) for batch in batches(messages))
-        return [batch for batch in runs if batch is not None]
+        checked = [self._continuity.check(self._client, run) for run in runs]
+        found = [batch for batch in checked if batch is not None]
+        self._next.update((batch.partition, batch.last + 1) for batch in found)
+        return found
 
     def idle(self, seconds: float) -> None:
         """Spend time while paused: the group is served, and what comes nevertheless is read again after `resume`."""
@@ -175,19 +130,8 @@ class Reader:
         )
 
     def high(self, partition: int) -> int:
-        """Return the end of a partition as far as fetching has told, about a second ago, or 0. For any thread."""
-        return self._highs.get(partition, 0)
-
-    def _note_highs(self) -> None:
-        """Ask the client how far fetching has told; another thread that asks waits until this one consumes no longer."""
-        now = time.monotonic()
-        if now < self._highs_due:
-            return
-        self._highs_due = now + HIGHS_EVERY
-        for partition in self.starts:
-            with suppress(KafkaException):
-                place = TopicPartition(self.topic, partition)
-                self._highs[partition] = int(self._client.get_watermark_offsets(place, cached=True)[1])
+        """Return the end of a partition as it was about a second ago, or 0 where that isn't known. For any thread."""
+        return self._ends.known.get(partition, 0)
 
     def close(self) -> None:
         """Leave the group, without further callbacks; `read` may not be called any more."""
@@ -215,6 +159,25 @@ class Reader:
             return
         self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
         self._on_replaced(numbers)
+
+    def _what_lacks(self) -> str | None:
+        """Return what should come and doesn't, as far as is known, or None."""
+        if self._paused or not self._identity.exists:
+            return None
+        if not (self._settled and self.starts):
+            return "a partition of a topic that is there"
+        behind = sorted(number for number, next_ in self._next.items() if self.high(number) > next_)
+        return f"messages that wait in partitions {behind}" if behind else None
+
+    def _join_anew(self) -> None:
+        """Leave the group without a word and join it with another client, from the committed offsets."""
+        partitions = self._client.assignment()
+        if partitions:
+            self._lost(self._client, partitions)
+        self._client = Consumer(
+            self._config
+        )  # the one before is dropped, and evicted after its session timeout
+        self._subscribe()
 
     def _subscribe(self) -> None:
         self._settled = False
@@ -289,7 +252,8 @@ class Reader:
         if self._paused and starts:
             self._client.pause(starts)
         self.starts = {start.partition: max(0, start.offset) for start in starts}
-        self._highs, self._highs_due = {}, 0.0
+        self._next = dict(self.starts)
+        self._ends.forget()
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:

@@ -170,7 +170,7 @@ class BatchConsumer(base.Consumer):
         return set(self._assignment)
 
     def highwater(self, tp: TP) -> int:
-        """Return the end of a partition as far as fetching has told."""
+        """Return the end of a partition as far as is known."""
         return self._reader.high(tp.partition) if self._reader else 0
 
     def places(self) -> dict[int, Place]:

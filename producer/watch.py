@@ -17,7 +17,7 @@ import structlog
 from pipeline import backoff, health, runtime, traces
 from pipeline.errors import SettingsError, Transient
 from pipeline.kafka import admin_client, ensure_topics
-from pipeline.kafka_reader import Identity
+from pipeline.kafka_topic import Identity
 from pipeline.pace import rest
 from pipeline.settings import Settings
 from pipeline.store import Head

@@ -81,7 +81,8 @@ class Stack:
         return "\n".join(parts)
 
     def get(self, path: str, **query: str) -> httpx.Response:
-        """Ask the reader."""
+        """Ask the reader, once it is there."""
+        self.logged("serve", "serving")
         return httpx.get(self.http + path, params=query, timeout=120)
 
     def assert_result(self, name: str, expected: str, wait: int = 90) -> None:

@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipeline.kafka import ensure_topics
@@ -224,3 +226,45 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
         ended.set()
         for member in members:
             member.join()
+
+
+class Stalling(Consumer):
+    """A client that fetches nothing more once it is in the group, the first of them at least."""
+
+    made = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        Stalling.made += 1
+        self._stalls = Stalling.made == 1
+
+    def consume(self, *arguments: Any, **options: Any) -> list[Message]:
+        found: list[Message] = super().consume(*arguments, **options)
+        return [] if self._stalls else found
+
+
+def test_a_member_that_the_embedded_broker_gives_nothing_joins_anew(
+    embedded_kafka: Broker, s3: S3, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands still for good otherwise, with all that waits in its partitions."""
+    monkeypatch.setattr("pipeline.kafka_reader.Consumer", Stalling)
+    chosen = settings(embedded_kafka, s3, topic_prefix)
+    ensure_topics(chosen)
+    told: list[tuple[str, set[int]]] = []
+    reader = Reader(
+        chosen,
+        "group",
+        chosen.rows_topic,
+        on_assign=lambda mine: told.append(("assigned", set(mine))),
+        on_revoke=lambda mine: told.append(("revoked", set(mine))),
+        on_lost=lambda mine: told.append(("lost", set(mine))),
+        on_replaced=lambda _: None,
+    )
+    producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap})
+    producer.produce(chosen.rows_topic, b"value", b"key", partition=1)
+    assert producer.flush(10) == 0
+    wait_until(lambda: [(run.partition, run.values) for run in reader.read(0.1)] == [(1, [b"value"])], 60)
+    everything = set(range(chosen.partitions))
+    assert told == [("assigned", everything), ("lost", everything), ("assigned", everything)]
+    assert reader.commit({1: 1}) == {1: 1}
+    reader.close()
