@@ -29,12 +29,9 @@ class Identity:
         self._asked: Future[TopicDescription] | None = None
         self._due = 0.0
         self.gone = False
-        """Whether there was no such topic at the last look."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether the topic has been there, and was at the last look."""
-        return self._known is not None and not self.gone
+        """Whether there was no such topic when the broker answered last."""
+        self.exists = False
+        """Whether the broker said at the last look that the topic is there."""
 
     def has_changed(self, *, wait: bool = False) -> bool:
         """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
@@ -45,6 +42,7 @@ class Identity:
         if self._asked is None or not (wait or self._asked.done()):
             return False
         asked, self._asked = self._asked, None
+        self.exists = False
         try:
             found = str(asked.result(kafka.PATIENCE).topic_id)
         except KafkaException as error:
@@ -52,7 +50,7 @@ class Identity:
             return False  # or no answer: the next look tells
         except TimeoutError:
             return False
-        self.gone = False
+        self.gone, self.exists = False, True
         before, self._known = self._known, found
         return before is not None and found != before
 
@@ -70,14 +68,20 @@ class Ends:
         self._due = 0.0
         self.known: dict[int, int] = {}
         """By partition, of those that were asked for since `forget`."""
+        self.are_new = False
+        """Whether the broker told all of them at the last look."""
 
     def look(self, partitions: Collection[int]) -> None:
         """Take in what was answered, and ask again where it is time to."""
         now = time.monotonic()
         if self._asked and all(answer.done() for answer in self._asked.values()):
-            for partition, answer in self._asked.items():
-                if answer.exception() is None:
-                    self.known[partition] = answer.result().offset
+            told = {
+                partition: answer.result().offset
+                for partition, answer in self._asked.items()
+                if answer.exception() is None
+            }
+            self.known |= told
+            self.are_new = len(told) == len(self._asked)
             self._asked = {}
         if partitions and not self._asked and now >= self._due:
             self._due = now + ENDS_EVERY
@@ -88,4 +92,4 @@ class Ends:
 
     def forget(self) -> None:
         """Know nothing, and hear no answer to what was asked: partitions are others', or the topic is another."""
-        self._asked, self._due, self.known = {}, 0.0, {}
+        self._asked, self._due, self.known, self.are_new = {}, 0.0, {}, False

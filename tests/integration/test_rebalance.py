@@ -123,7 +123,7 @@ def test_the_end_of_a_partition_can_be_asked_for_in_a_rebalance(
 
     reader = Reader(
         chosen,
-        "group",
+        f"{topic_prefix}.group",
         chosen.rows_topic,
         on_assign=ask,
         on_revoke=nothing,
@@ -147,7 +147,7 @@ def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
     def member(assigned: threading.Event, revoked: threading.Event) -> Reader:
         return Reader(
             chosen,
-            "group",
+            f"{topic_prefix}.group",
             chosen.rows_topic,
             on_assign=lambda _: assigned.set(),
             on_revoke=lambda _: revoked.set(),
@@ -195,7 +195,7 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
 
         reader = Reader(
             chosen,
-            "group",
+            f"{topic_prefix}.group",
             chosen.rows_topic,
             on_assign=assigned,
             on_revoke=gone,
@@ -253,7 +253,7 @@ def test_a_member_that_the_embedded_broker_gives_nothing_joins_anew(
     told: list[tuple[str, set[int]]] = []
     reader = Reader(
         chosen,
-        "group",
+        f"{topic_prefix}.group",
         chosen.rows_topic,
         on_assign=lambda mine: told.append(("assigned", set(mine))),
         on_revoke=lambda mine: told.append(("revoked", set(mine))),
@@ -263,7 +263,7 @@ def test_a_member_that_the_embedded_broker_gives_nothing_joins_anew(
     producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap})
     producer.produce(chosen.rows_topic, b"value", b"key", partition=1)
     assert producer.flush(10) == 0
-    wait_until(lambda: [(run.partition, run.values) for run in reader.read(0.1)] == [(1, [b"value"])], 60)
+    wait_until(lambda: [(run.partition, run.values) for run in reader.read(0.5)] == [(1, [b"value"])], 90)
     everything = set(range(chosen.partitions))
     assert told == [("assigned", everything), ("lost", everything), ("assigned", everything)]
     assert reader.commit({1: 1}) == {1: 1}
