@@ -12,7 +12,7 @@ INSTALLED_DEV := .venv/.installed-dev
 help:
 	@echo "make demo    everything on this machine: a CSV goes in, the computed CSV comes out"
 	@echo "make up      the same services, until Ctrl-C (reader on http://127.0.0.1:8080)"
-	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker,promtool,browser fails what would be skipped"
+	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker,promtool,browser,curl fails what would be skipped"
 	@echo "make chaos   what goes wrong, drawn from seeds: RUNS=20 BROKER=embedded|kafka|both SEED=17 JOBS=1; see tests/chaos/RESULTS.md"
 	@echo "make lint    ruff and mypy only;  make format: let ruff rewrite"
 	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --broker kafka' chooses"

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from pipeline.store import PART_SIZE
 from sink.http_reader import THREADS
 from sink.http_server import address, listen
 from tests.files import Files
+from tests.services.require import missing
 from tests.services.s3 import S3, fresh_buckets
 
 MB = 1024 * 1024
@@ -161,10 +163,18 @@ def body(size: int) -> bytes:
     return b"order_id,total\n" + b"".join(b"%010d,%08d\n" % (n, n * 7919 % 10**8) for n in range(lines))
 
 
+def run_curl(*arguments: str, cwd: Path | None = None) -> bytes:
+    """Run curl; return what it writes, or skip the test where there is none."""
+    if shutil.which("curl") is None:
+        missing("curl", "it isn't on the PATH")
+    return subprocess.run(
+        ["curl", "-sS", *arguments], capture_output=True, check=True, timeout=60, cwd=cwd
+    ).stdout
+
+
 def curl(*arguments: str) -> tuple[int, dict[str, str], bytes]:
     """Run curl; return the last answer's status, its headers in lower case, and its body."""
-    done = subprocess.run(["curl", "-sS", "-i", *arguments], capture_output=True, check=True, timeout=60)
-    rest = done.stdout
+    rest = run_curl("-i", *arguments)
     while True:
         head, _, rest = rest.partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
@@ -198,9 +208,7 @@ def test_curl_gets_a_result_with_its_headers(reader: Reader) -> None:
 
 def test_curl_saves_under_the_name_that_the_reader_gives(reader: Reader, tmp_path: Path) -> None:
     reader.files.published("2024/orders.csv")
-    subprocess.run(
-        ["curl", "-sSOJ", f"{reader.url}/results/2024/orders.csv"], check=True, timeout=60, cwd=tmp_path
-    )
+    run_curl("-OJ", f"{reader.url}/results/2024/orders.csv", cwd=tmp_path)
     assert (tmp_path / "orders.csv").read_bytes() == CSV
 
 
@@ -287,7 +295,7 @@ def test_a_download_that_broke_off_is_resumed(reader: Reader, name: str, tmp_pat
     half = tmp_path / name
     half.write_bytes(content[: 3 * MB])
     url = f"{reader.url}/results/{name}"
-    subprocess.run(["curl", "-sS", "-C", "-", "-o", str(half), url], check=True, timeout=60)
+    run_curl("-C", "-", "-o", str(half), url)
     assert half.read_bytes() == content
 
 
@@ -317,24 +325,11 @@ def test_a_file_goes_in_by_curl_and_says_where_it_is(reader: Reader, name: str, 
 def test_what_is_refused_is_refused_before_the_body_is_sent(reader: Reader, tmp_path: Path) -> None:
     """curl waits for `100 Continue` with bodies of this size."""
     (tmp_path / "parcels.csv").write_bytes(body(4 * MB))
-    done = subprocess.run(
-        [
-            "curl",
-            "-sS",
-            "-o",
-            "answer",
-            "-w",
-            "%{http_code} %{size_upload}",
-            "-T",
-            "parcels.csv",
-            f"{reader.url}/uploads/",
-        ],
-        capture_output=True,
-        check=True,
-        timeout=60,
-        cwd=tmp_path,
+    url = f"{reader.url}/uploads/"
+    said = run_curl(
+        "-o", "answer", "-w", "%{http_code} %{size_upload}", "-T", "parcels.csv", url, cwd=tmp_path
     )
-    assert done.stdout == b"422 0"
+    assert said == b"422 0"
     assert "[calculations.parcels]" in json.loads((tmp_path / "answer").read_text())["detail"]
 
 
