@@ -33,7 +33,7 @@ class Peer:
     script: str
     requirements: str
     most: int
-    library: str = ""
+    parser: str = ""
 
 
 PEERS = {
@@ -107,7 +107,7 @@ def _peer(context: Context, peer: Peer, source: str, oracle: Oracle, rows: int) 
             "input": source,
             "output": target,
             "group": group,
-            "library": peer.library,
+            "parser": peer.parser,
             "producer": _plain(producer_config(here.settings)),
             "consumer": _plain(consumer_config(here.settings, group)),
         }

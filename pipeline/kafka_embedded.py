@@ -67,6 +67,10 @@ class Continuity:
         self._next[at] = batch.last + 1
         return batch
 
+    def position(self, topic: str, partition: int) -> int:
+        """Return the next offset to come, or 0 where that isn't known."""
+        return self._next.get((topic, partition), 0)
+
 
 class _NoContinuity(Continuity):
     """Trusts the broker."""

@@ -57,7 +57,6 @@ class Reader:
         """Counts assignments: what was read under another epoch than the current one comes again."""
         self.starts: dict[int, int] = {}
         """Where each partition of ours was begun at."""
-        self._next: dict[int, int] = {}
         self._config = kafka.consumer_config(settings, group)
         self._client = Consumer(self._config)
         self._continuity = kafka_embedded.continuity(settings)
@@ -92,10 +91,8 @@ class Reader:
             # Some of these may be of the assignment before. All of them come again.
             self._start(self._client.assignment())
             return []
-        checked = [self._continuity.check(self._client, run) for run in runs]
-        found = [batch for batch in checked if batch is not None]
-        self._next.update((batch.partition, batch.last + 1) for batch in found)
-        return found
+        checked = (self._continuity.check(self._client, run) for run in runs)
+        return [batch for batch in checked if batch is not None]
 
     def idle(self, seconds: float) -> None:
         """Spend time while paused: the group is served, and what comes nevertheless is read again after `resume`."""
@@ -168,17 +165,18 @@ class Reader:
             return "a partition of a topic that is there"
         if not self._ends.are_new:
             return None  # nobody knows: the broker may be away
-        behind = sorted(number for number, next_ in self._next.items() if self.high(number) > next_)
+        behind = sorted(n for n in self.starts if self.high(n) > self._continuity.position(self.topic, n))
         return f"messages that wait in partitions {behind}" if behind else None
 
     def _join_anew(self) -> None:
-        """Leave the group without a word and join it with another client, from the committed offsets."""
+        """Leave the group without a word and join it with another client, from the committed offsets.
+
+        The client before is dropped, and evicted after its session timeout.
+        """
         partitions = self._client.assignment()
         if partitions:
             self._lost(self._client, partitions)
-        self._client = Consumer(
-            self._config
-        )  # the one before is dropped, and evicted after its session timeout
+        self._client = Consumer(self._config)
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -254,7 +252,6 @@ class Reader:
         if self._paused and starts:
             self._client.pause(starts)
         self.starts = {start.partition: max(0, start.offset) for start in starts}
-        self._next = dict(self.starts)
         self._ends.forget()
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 

@@ -10,7 +10,7 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 task = json.loads(sys.argv[1])
-if task["library"] == "orjson":
+if task["parser"] == "orjson":
     import orjson
 
     loads, dumps = orjson.loads, orjson.dumps

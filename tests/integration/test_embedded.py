@@ -5,7 +5,8 @@ import signal
 import stat
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -139,24 +140,16 @@ def test_nothing_answers_on_a_free_port() -> None:
     assert not embedded.s3_answers(state)
 
 
-def test_the_s3_server_does_not_answer_before_its_volumes_are_known() -> None:
-    volumes: list[str] = []
-
-    class Healthy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write("".join(volumes).encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+def test_the_s3_server_does_not_answer_before_its_volumes_are_known(tmp_path: Path) -> None:
+    (tmp_path / "healthz").touch()
+    (page := tmp_path / "index.html").touch()
+    pages = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_port
         state = embedded.State("key", "secret", kafka=1, s3=port, filer=1, volume=17, master=port, admin=port)
         assert not embedded.s3_answers(state)
-        volumes.append('<a href="http://127.0.0.1:17/ui/index.html">127.0.0.1:17</a>')
+        page.write_text('<a href="http://127.0.0.1:17/ui/index.html">127.0.0.1:17</a>')
         assert embedded.s3_answers(state)
         server.shutdown()
 

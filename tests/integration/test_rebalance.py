@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipeline.kafka import ensure_topics
 from pipeline.kafka_reader import Partitions, Reader
+from pipeline.settings import Settings
 from tests.integration.chain import settings
 from tests.integration.stack import Stack, stack
 from tests.integration.test_chain import FLIGHTS, orders, push
@@ -31,6 +32,26 @@ def chain(tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator
         running.logged("process", "partitions assigned")
         running.logged("sink", "partitions assigned")
         yield running
+
+
+Told = Callable[[Partitions], None]
+
+
+def ignore(_: Partitions) -> None:
+    """Do nothing about it."""
+
+
+def member(chosen: Settings, *, on_assign: Told, on_revoke: Told = ignore, on_lost: Told = ignore) -> Reader:
+    """A member of a group that is the test's own: on a broker of several tests others may still be in theirs."""
+    return Reader(
+        chosen,
+        f"{chosen.topic_prefix}.group",
+        chosen.rows_topic,
+        on_assign=on_assign,
+        on_revoke=on_revoke,
+        on_lost=on_lost,
+        on_replaced=ignore,
+    )
 
 
 def stream(chain: Stack, *names: str) -> None:
@@ -118,18 +139,7 @@ def test_the_end_of_a_partition_can_be_asked_for_in_a_rebalance(
         asking.join(5)
         answered.append(not asking.is_alive())
 
-    def nothing(_: Partitions) -> None:
-        pass
-
-    reader = Reader(
-        chosen,
-        f"{topic_prefix}.group",
-        chosen.rows_topic,
-        on_assign=ask,
-        on_revoke=nothing,
-        on_lost=nothing,
-        on_replaced=nothing,
-    )
+    reader = member(chosen, on_assign=ask)
     deadline = time.monotonic() + 60
     while not answered and time.monotonic() < deadline:
         reader.read(0.1)
@@ -144,15 +154,12 @@ def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
     chosen = settings(broker, s3, topic_prefix)
     ensure_topics(chosen)
 
-    def member(assigned: threading.Event, revoked: threading.Event) -> Reader:
-        return Reader(
+    def telling(assigned: threading.Event, revoked: threading.Event) -> Reader:
+        return member(
             chosen,
-            f"{topic_prefix}.group",
-            chosen.rows_topic,
             on_assign=lambda _: assigned.set(),
             on_revoke=lambda _: revoked.set(),
             on_lost=lambda _: revoked.set(),
-            on_replaced=lambda _: None,
         )
 
     def read_until(reader: Reader, happened: threading.Event) -> None:
@@ -161,9 +168,9 @@ def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
             reader.read(0.1)
 
     leading, called, following, never = (threading.Event() for _ in range(4))
-    leader = member(leading, called)
+    leader = telling(leading, called)
     read_until(leader, leading)
-    follower = member(following, never)
+    follower = telling(following, never)
     reading = threading.Thread(target=lambda: read_until(follower, following))
     reading.start()
     read_until(leader, called)
@@ -193,15 +200,7 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
         def gone(_: Partitions) -> None:
             shares.pop(number, None)
 
-        reader = Reader(
-            chosen,
-            f"{topic_prefix}.group",
-            chosen.rows_topic,
-            on_assign=assigned,
-            on_revoke=gone,
-            on_lost=gone,
-            on_replaced=lambda _: None,
-        )
+        reader = member(chosen, on_assign=assigned, on_revoke=gone, on_lost=gone)
         while not ended.is_set():
             reader.read(0.1)
         reader.close()
@@ -212,10 +211,10 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
             len(given) == 3 and set().union(*given) == partitions and sum(map(len, given)) == len(partitions)
         )
 
-    members = [threading.Thread(target=read, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(3)]
     try:
-        for member in members:
-            member.start()
+        for thread in threads:
+            thread.start()
         wait_until(are_shared_out, 60)
         broker.restart(2)
         if broker.profile == "embedded":  # it has forgotten them, and the topic
@@ -224,8 +223,8 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
         wait_until(are_shared_out, 60)
     finally:
         ended.set()
-        for member in members:
-            member.join()
+        for thread in threads:
+            thread.join()
 
 
 class Stalling(Consumer):
@@ -251,14 +250,11 @@ def test_a_member_that_the_embedded_broker_gives_nothing_joins_anew(
     chosen = settings(embedded_kafka, s3, topic_prefix)
     ensure_topics(chosen)
     told: list[tuple[str, set[int]]] = []
-    reader = Reader(
+    reader = member(
         chosen,
-        f"{topic_prefix}.group",
-        chosen.rows_topic,
         on_assign=lambda mine: told.append(("assigned", set(mine))),
         on_revoke=lambda mine: told.append(("revoked", set(mine))),
         on_lost=lambda mine: told.append(("lost", set(mine))),
-        on_replaced=lambda _: None,
     )
     producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap})
     producer.produce(chosen.rows_topic, b"value", b"key", partition=1)
