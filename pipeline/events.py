@@ -78,10 +78,8 @@ def rows_per_partition(file_id: str, rows: int, block: int, partitions: int) -> 
     return dict(sorted(shares.items()))
 
 
-def row_keys(file_id: str, rows: Ints) -> list[bytes]:
-    """Return the key of each row number."""
-    if len(rows) == 0:
-        return []
+def row_keys(file_id: str, rows: Ints) -> pa.Array:
+    """Return the key of each row number, as `large_binary`."""
     return lines.joined(f"{file_id}:", pa.array(rows).cast(pa.large_string()))
 
 
@@ -122,13 +120,14 @@ class Keys:
     """The keys of a batch, read.
 
     `kinds` and `rows` have one element per key (`rows` is -1 where there is no row number); `jobs` has an index into
-    `file_ids`, -1 for foreign keys.
+    `file_ids`, -1 for foreign keys. `array` has the keys as they came, as `large_binary`.
     """
 
     kinds: npt.NDArray[np.int8]
     rows: Ints
     jobs: npt.NDArray[np.int32]
     file_ids: list[str]
+    array: pa.Array
 
 
 def parse_keys(keys: Sequence[bytes | None]) -> Keys:
@@ -137,12 +136,16 @@ def parse_keys(keys: Sequence[bytes | None]) -> Keys:
     Keys of one length are read together, as the rows of a matrix of bytes: a batch has few lengths.
     """
     count = len(keys)
+    array = pa.array(keys, pa.large_binary())
     found = Keys(
-        np.full(count, Kind.FOREIGN, np.int8), np.full(count, -1, np.int64), np.full(count, -1, np.int32), []
+        np.full(count, Kind.FOREIGN, np.int8),
+        np.full(count, -1, np.int64),
+        np.full(count, -1, np.int32),
+        [],
+        array,
     )
     if count == 0:
         return found
-    array = pa.array(keys, pa.large_binary())
     offsets = np.frombuffer(array.buffers()[1], np.int64)[: count + 1]
     data = np.frombuffer(array.buffers()[2] or b"", np.uint8)
     lengths = np.diff(offsets)

@@ -57,10 +57,9 @@ def typed(column: pa.Array, kind: ColumnType) -> pa.Array:
     return pc.fill_null(column, "null")
 
 
-def objects(
-    names: Sequence[str], columns: Sequence[pa.Array], *, strings: Collection[int] = ()
-) -> list[bytes]:
-    """Return one JSON object per row: `names` are its members, `columns` their values as JSON text, none null.
+def objects(names: Sequence[str], columns: Sequence[pa.Array], *, strings: Collection[int] = ()) -> pa.Array:
+    """Return one JSON object per row, as `large_binary`: `names` are its members, `columns` their values as JSON text, none
+    null.
 
     Columns at `strings` are the inside of JSON strings: their quotes are part of what stands between, which is cheaper than
     adding them to each cell.
@@ -74,7 +73,7 @@ def objects(
     return lines.joined(*pieces, lead[:-1] + "}")
 
 
-def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> list[bytes]:
+def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:
     """Return one JSON object per row of string columns without nulls: `{"a":"1","b":"x"}`."""
     return objects(names, [escaped(column) for column in columns], strings=range(len(columns)))
 

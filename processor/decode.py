@@ -33,10 +33,11 @@ class Group:
 class Rows:
     """A batch, read.
 
-    `malformed` and `ends` are positions of events that are passed on as they are; `dropped` counts messages that are
-    no event of a known, open job on its own partition.
+    `keys` are the batch's as Arrow has them, `malformed` and `ends` positions of events that are passed on as they are;
+    `dropped` counts messages that are no event of a known, open job on its own partition.
     """
 
+    keys: pa.Array
     groups: list[Group] = field(default_factory=list)
     malformed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     ends: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -76,7 +77,7 @@ def decode(batch: Batch, find: Callable[[str], Job | None]) -> Rows:
     malformed = np.flatnonzero(kinds == Kind.REJECTED)
     ends = np.flatnonzero(kinds == Kind.END)
     kept = sum(len(group.positions) for group in groups) + len(malformed) + len(ends)
-    return Rows(groups, malformed, ends, len(batch.keys) - kept, _highest(keys, kinds, jobs))
+    return Rows(keys.array, groups, malformed, ends, len(batch.keys) - kept, _highest(keys, kinds, jobs))
 
 
 def _highest(keys: events.Keys, kinds: npt.NDArray[np.int8], jobs: list[Job | None]) -> list[tuple[Job, int]]:

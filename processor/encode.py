@@ -3,8 +3,6 @@
 import json
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import json_text
@@ -12,8 +10,8 @@ from pipeline.events import reject_value
 from pipeline.types import ColumnType
 
 
-def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType]) -> list[bytes]:
-    """Return one JSON object per row: the id columns as text, then the calculated ones, typed.
+def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType]) -> pa.Array:
+    """Return one JSON object per row, as `large_binary`: the id columns as text, then the calculated ones, typed.
 
     `ids` and `outputs` are string columns; `outputs` holds DuckDB's text of each value, null where it is NULL.
     """
@@ -35,10 +33,3 @@ def reject(row: bytes | None, error: str, column: str | None, limit: int) -> byt
     if len(value) > limit:
         value = reject_value(error[:1000], column, None)
     return value
-
-
-def oversized(values: Sequence[bytes], limit: int) -> npt.NDArray[np.int64]:
-    """Return the positions of values that no message may be as large as."""
-    if not values or len(max(values, key=len)) <= limit:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.fromiter((len(value) > limit for value in values), bool, len(values)))

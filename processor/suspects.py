@@ -22,6 +22,7 @@ from pipeline.errors import Hold, Transient
 from pipeline.events import ID_LENGTH
 from pipeline.kafka import OVERHEAD
 from pipeline.kafka_batch import Batch
+from pipeline.messages import Messages
 from pipeline.settings import Settings
 from processor.batch import Results
 from processor.encode import reject
@@ -184,30 +185,31 @@ def _pieces(batch: Batch) -> list[Batch]:
 
 
 def _add(out: Results, found: Results) -> None:
-    out.keys += found.keys
-    out.values += found.values
+    out.messages += found.messages
     out.end_keys += found.end_keys
     out.end_values += found.end_values
     out.results += found.results
     out.rejected += found.rejected
     out.dropped += found.dropped
     out.highest += found.highest
+    out.reasons.update(found.reasons)
 
 
 def _blame(batch: Batch, how: str, limit: int, out: Results) -> None:
     """Reject rows; what is no row passes as it is, and says itself what it is."""
     room = limit - OVERHEAD - ID_LENGTH - 32
+    passed, rejects = [], []
     for key, value in zip(batch.keys, batch.values, strict=True):
         if key is None or value is None or key.endswith(b":rejected"):
-            out.keys.append(key or b"")
-            out.values.append(value or b"")
+            passed.append((key or b"", value or b""))
         elif key.endswith(b":end"):
             out.end_keys.append(key)
             out.end_values.append(value)
         else:
-            out.keys.append(key + b":rejected")
-            out.values.append(_rejected(value, f"the row can't be computed: {how}", room))
-            out.rejected += 1
+            rejects.append((key + b":rejected", _rejected(value, f"the row can't be computed: {how}", room)))
+    if passed:
+        out.messages.append(Messages.of(*zip(*passed, strict=True)))
+    out.reject(rejects, "calculation")
 
 
 def _rejected(value: bytes, error: str, room: int) -> bytes:

@@ -31,6 +31,7 @@ from pipeline.kafka import Publisher
 from pipeline.kafka_batch import Batch, joined
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.leave import leave
+from pipeline.messages import Messages
 from pipeline.settings import Settings
 from pipeline.stalls import Place
 
@@ -482,10 +483,10 @@ class BatchProducer(base.Producer):
         self._publisher = Publisher(self._settings)
         self._turn = threading.Lock()
 
-    def send_run(self, topic: str, partition: int, keys: list[bytes], values: list[bytes]) -> None:
+    def send_run(self, topic: str, partition: int, messages: Messages) -> None:
         """Hand over messages for one partition; blocks while the client's queue is full. For any thread."""
         with self._turn:
-            self._publisher.send(topic, partition, keys, values)
+            self._publisher.send(topic, partition, messages)
 
     def flush_run(self) -> None:
         """Wait until everything sent is acknowledged by the broker; raises DeliveryFailed. For any thread."""

@@ -13,6 +13,7 @@ from pipeline.events import ID_LENGTH
 from pipeline.jobbook import JobBook
 from pipeline.kafka_batch import Batch
 from pipeline.leave import leave, start_over
+from pipeline.messages import Messages
 from pipeline.settings import Settings
 from pipeline.settings import changed as settings_changed
 from pipeline.stalls import NOBODY_KNOWS, Row, row_of
@@ -30,7 +31,7 @@ STAGE = "process"
 class Outlet(Protocol):
     """Where results go."""
 
-    def send_run(self, topic: str, partition: int, keys: list[bytes], values: list[bytes]) -> None:
+    def send_run(self, topic: str, partition: int, messages: Messages) -> None:
         """Hand over messages for one partition."""
         ...
 
@@ -89,11 +90,12 @@ class Worker:
         results = self._compute(batch)
         outlet = self._outlet()
         topic = self._settings.results_topic
-        outlet.send_run(topic, batch.partition, results.keys, results.values)
+        for messages in results.messages:
+            outlet.send_run(topic, batch.partition, messages)
         crash.point("process.sent")
         if results.end_keys:
             outlet.flush_run()
-            outlet.send_run(topic, batch.partition, results.end_keys, results.end_values)
+            outlet.send_run(topic, batch.partition, Messages.of(results.end_keys, results.end_values))
         self._current = None
         seconds = time.perf_counter() - started
         _count(results, seconds)

@@ -3,14 +3,15 @@
 No Python is run per row but for those that are malformed or too large.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import add
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.events import malformed_value, rejected_key, row_keys
 from pipeline.json_text import string_objects
+from pipeline.messages import Messages, sizes
 from producer.reader import Block
 
 
@@ -25,25 +26,30 @@ class Events:
     rows: int
     malformed: int
     end: int
-    keys: list[bytes]
-    values: list[bytes]
+    messages: Messages
 
 
 def encode(block: Block, file_id: str, columns: Sequence[str], limit: int) -> Events:
-    """Return the events of a block; what would be a message of more than `limit` bytes, key and all, is malformed."""
-    keys = row_keys(file_id, block.row_numbers)
+    """Return the events of a block, malformed rows last; what would be a message of more than `limit` bytes, key and all, is
+    malformed.
+    """
     values = string_objects(columns, [_whole(column) for column in block.table.columns])
-    too_large = _too_large(keys, values, limit)
+    messages = Messages(row_keys(file_id, block.row_numbers), values)
+    too_large = _too_large(messages, limit)
+    bad: dict[bytes, bytes] = {}
     for index, size in too_large.items():
+        key = rejected_key(file_id, int(block.row_numbers[index]))
         line, text = block.locate(index)
         error = f"{size:,} bytes as a message, at most {limit:,} are sent (message_bytes)"
-        keys[index] = rejected_key(file_id, int(block.row_numbers[index]))
-        values[index] = _fitting(error, line, text, limit - len(keys[index]))
+        bad[key] = _fitting(error, line, text, limit - len(key))
     for row in block.malformed:
-        keys.append(rejected_key(file_id, row.row))
-        values.append(_fitting(row.error, row.line, row.text, limit - len(keys[-1])))
-    malformed = len(block.malformed) + len(too_large)
-    return Events(block.number, block.rows, malformed, block.end, keys, values)
+        key = rejected_key(file_id, row.row)
+        bad[key] = _fitting(row.error, row.line, row.text, limit - len(key))
+    if too_large:
+        messages = messages.take(np.setdiff1d(np.arange(len(messages)), list(too_large)))
+    if bad:
+        messages = Messages.joined([messages, Messages.of(list(bad), list(bad.values()))])
+    return Events(block.number, block.rows, len(bad), block.end, messages)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -51,12 +57,10 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
 
 
-def _too_large(keys: list[bytes], values: list[bytes], limit: int) -> dict[int, int]:
+def _too_large(messages: Messages, limit: int) -> Mapping[int, int]:
     """Return which messages are larger than `limit` bytes, key and all, and how large they are."""
-    if not keys or max(map(len, values)) <= limit - len(keys[-1]):  # the last key is the longest
-        return {}
-    sizes = map(add, map(len, keys), map(len, values))
-    return {index: size for index, size in enumerate(sizes) if size > limit}
+    whole = sizes(messages.keys) + sizes(messages.values)
+    return {index: int(whole[index]) for index in np.flatnonzero(whole > limit).tolist()}
 
 
 def _fitting(error: str, line: int, text: str, limit: int) -> bytes:

@@ -1,5 +1,6 @@
 """What capture would publish, without a service and without a configuration."""
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def preview(path: Path, told: DialectOverrides, explain: Callable[[str], None]) 
         for each in read(file.path, dialect, columns, block=block):
             events = encode(each, NO_FILE_ID, columns, limit)
             rows, malformed = rows + events.rows, malformed + events.malformed
-            yield b"".join(map(_line, events.keys, events.values))
+            yield b"".join(itertools.starmap(_line, events.messages))
         for share in rows_per_partition(NO_FILE_ID, rows, block, partitions).values() or [0]:
             yield _line(end_key(NO_FILE_ID), end_value(share, 0))
         explain(f"{counted(rows, 'row')}, {malformed:,} of them malformed")

@@ -1,13 +1,14 @@
 """Sends a job's row events and its ends, and says up to where everything is acknowledged."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline import crash, metrics
 from pipeline.events import end_key, end_value, first_partition, partition_of
 from pipeline.jobs import Captured, Job
+from pipeline.messages import Messages
 from producer.encode import Events
 
 CHECKPOINT = 3.0
@@ -17,7 +18,7 @@ CHECKPOINT = 3.0
 class Sender(Protocol):
     """Takes messages; `pipeline.kafka.Publisher` is the real one."""
 
-    def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+    def send(self, topic: str, partition: int, messages: Messages) -> None:
         """Take a batch of messages for one partition."""
         ...
 
@@ -71,7 +72,7 @@ def publish_rows(
     for block in events:
         partition = partition_of(job.file_id, block.block, job.partitions)
         began = now()
-        sender.send(topic, partition, block.keys, block.values)
+        sender.send(topic, partition, block.messages)
         crash.point("capture.sent")
         metrics.BATCH_SECONDS.labels("capture").observe(now() - began)
         metrics.BATCHES.labels("capture").inc()
@@ -104,5 +105,6 @@ def publish_ends(
     """Send the end of each share in round 0, or of those in `rounds` in theirs; wait until all are acknowledged."""
     shares = shares_of(job, captured)
     for partition, round in (dict.fromkeys(shares, 0) if rounds is None else rounds).items():
-        sender.send(topic, partition, [end_key(job.file_id)], [end_value(shares[partition], round)])
+        end = Messages.of([end_key(job.file_id)], [end_value(shares[partition], round)])
+        sender.send(topic, partition, end)
     sender.flush()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from pipeline import duck
+from pipeline import duck, lines
 from pipeline.duck import quote
 from pipeline.errors import Permanent
 from pipeline.jobs import Job
@@ -115,7 +115,7 @@ def _json(names: list[str], types: list[ColumnType], groups: Iterable[pa.Table])
     lead = b"[\n"
     for group in groups:
         values = [typed(column, kind) for column, kind in zip(map(_array, group.columns), types, strict=True)]
-        yield lead + b",\n".join(objects(names, values))
+        yield lead + lines.text(objects(names, values), b",\n")
         lead = b",\n"
     yield b"[]\n" if lead == b"[\n" else b"\n]\n"
 

@@ -2,8 +2,10 @@
 
 import pytest
 
-from pipeline.errors import DeliveryFailed
+from millstream import ports
+from pipeline.errors import DeliveryFailed, Unreachable
 from pipeline.kafka import Publisher, ensure_topics, producer_config
+from pipeline.messages import Messages
 from tests.integration.chain import consume, settings
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
@@ -16,7 +18,7 @@ def test_a_full_queue_loses_no_message_and_moves_none(broker: Broker, s3: S3, to
     chosen = settings(broker, s3, topic_prefix, kafka_options={"queue.buffering.max.messages": "100"})
     ensure_topics(chosen)
     publisher = Publisher(chosen)
-    publisher.send(chosen.rows_topic, 0, KEYS, [b"v" + key for key in KEYS])
+    publisher.send(chosen.rows_topic, 0, Messages.of(KEYS, [b"v" + key for key in KEYS]))
     publisher.flush(30)
     found = consume(broker, chosen.rows_topic)
     assert [key for _, key, _ in found] == [key.decode() for key in KEYS]
@@ -29,18 +31,41 @@ def test_a_message_that_is_too_large_is_named_by_its_size(broker: Broker, s3: S3
     ensure_topics(chosen)
     publisher = Publisher(chosen)
     with pytest.raises(DeliveryFailed, match="20001 bytes"):
-        publisher.send(chosen.rows_topic, 0, [b"a", b"b", b"c"], [b"1", b"x" * 20_001, b"3"])
+        publisher.send(chosen.rows_topic, 0, Messages.of([b"a", b"b", b"c"], [b"1", b"x" * 20_001, b"3"]))
     publisher.flush(30)
     assert [key for _, key, _ in consume(broker, chosen.rows_topic)] == ["a"]
 
 
-def test_keys_without_values_are_a_mistake_of_the_caller(
-    embedded_kafka: Broker, s3: S3, topic_prefix: str
-) -> None:
-    """A loop that ends with the shorter list would lose the rest."""
-    publisher = Publisher(settings(embedded_kafka, s3, topic_prefix))
+def test_empty_keys_and_values_arrive_as_such(broker: Broker, s3: S3, topic_prefix: str) -> None:
+    chosen = settings(broker, s3, topic_prefix)
+    ensure_topics(chosen)
+    publisher = Publisher(chosen)
+    publisher.send(chosen.rows_topic, 0, Messages.of([b"", b"b"], [b"", b""]))
+    publisher.send(chosen.rows_topic, 0, Messages.of([], []))
+    publisher.flush(30)
+    assert [(key, value) for _, key, value in consume(broker, chosen.rows_topic)] == [("", b""), ("b", b"")]
+
+
+def test_what_no_broker_takes_is_told_until_it_is_forgotten(s3: S3, topic_prefix: str) -> None:
+    """Nobody listens there; what comes after a failure can't be taken for delivered."""
+    nobody = Broker(f"127.0.0.1:{ports.choose(1)[0]}", "kafka", lambda: None)
+    chosen = settings(nobody, s3, topic_prefix, kafka_options={"message.timeout.ms": "300"})
+    publisher = Publisher(chosen)
+    publisher.send(chosen.rows_topic, 0, Messages.of([b"a"], [b"1"]))
+    assert publisher.pending() == 1
+    with pytest.raises(Unreachable, match="did not take a message"):
+        publisher.flush(30)
+    with pytest.raises(Unreachable):
+        publisher.send(chosen.rows_topic, 0, Messages.of([b"b"], [b"2"]))
+    publisher.forget()
+    assert publisher.pending() == 0
+    publisher.flush(0)
+
+
+def test_keys_without_values_are_a_mistake_of_the_caller() -> None:
+    """The client would read memory that isn't there."""
     with pytest.raises(ValueError, match="2 keys for 1 values"):
-        publisher.send("t", 0, [b"a", b"b"], [b"1"])
+        Messages.of([b"a", b"b"], [b"1"])
 
 
 def test_options_set_how_fast_and_never_how_safe(embedded_kafka: Broker, s3: S3, topic_prefix: str) -> None:

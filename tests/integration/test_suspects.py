@@ -14,6 +14,7 @@ from pipeline.errors import Hold, Transient
 from pipeline.events import file_id
 from pipeline.jobs import Job, Output
 from pipeline.kafka_batch import Batch
+from pipeline.messages import Messages
 from pipeline.s3 import S3Store, client
 from pipeline.settings import Settings
 from processor.suspects import Suspects
@@ -116,10 +117,11 @@ def test_the_row_that_kills_is_rejected_and_no_other(
     weights[170] = how
     found = suspects.process(batch(job, weights))
     assert (found.results, found.rejected, found.dropped) == (299, 1, 0)
-    assert len(set(found.keys)) == 300
-    [at] = [at for at, key in enumerate(found.keys) if key.endswith(b":rejected")]
-    assert found.keys[at] == f"{job.file_id}:170:rejected".encode()
-    reject = json.loads(found.values[at])
+    messages = dict(Messages.joined(found.messages))
+    assert len(messages) == 300
+    [key] = [key for key in messages if key.endswith(b":rejected")]
+    assert key == f"{job.file_id}:170:rejected".encode()
+    reject = json.loads(messages[key])
     assert said in reject["error"]
     assert reject["row"] == {"parcel": "P170", "weight": how}
     assert found.end_keys == [f"{job.file_id}:end".encode()]
@@ -133,7 +135,7 @@ def test_memory_that_runs_out_is_the_row_s_own_reject(suspects: Suspects, job: J
     found = suspects.process(batch(job, ["1", "hog", "3"]))
     suspects.close()
     assert (found.results, found.rejected) == (2, 1)
-    [reject] = [value for key, value in zip(found.keys, found.values, strict=True) if b"rejected" in key]
+    [reject] = [value for key, value in Messages.joined(found.messages) if b"rejected" in key]
     assert "MemoryError" in json.loads(reject)["error"]
 
 
@@ -145,7 +147,7 @@ def test_a_calculation_that_kills_with_every_row_is_given_up_soon(
     monkeypatch.setattr("processor.suspects.MOST", 1)
     found = suspects.process(batch(job, ["exit"] * 5 + ["7"] * 3))
     assert (found.results, found.rejected) == (3, 5)
-    assert len(set(found.keys)) == 8
+    assert len(dict(Messages.joined(found.messages))) == 8
 
 
 def test_what_can_not_be_loaded_is_no_row_s_fault(suspects: Suspects, job: Job, tmp_path: Path) -> None:

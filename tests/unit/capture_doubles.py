@@ -1,9 +1,10 @@
 """Doubles for capture: a sender that writes down what it gets, and a store in which something happens at a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from pipeline.messages import Messages
 from pipeline.settings import Settings
 from pipeline.store import Body, Head, MemoryStore
 from producer.stage import Stage
@@ -67,10 +68,10 @@ class Recorder:
     acknowledged: int = 0
     on_send: Callable[[int], None] = lambda count: None
 
-    def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+    def send(self, topic: str, partition: int, messages: Messages) -> None:
         assert topic == SETTINGS.rows_topic
-        self.messages += [(partition, key, value) for key, value in zip(keys, values, strict=True)]
-        self.log.append("end" if keys[0].endswith(b":end") else "rows")
+        self.messages += [(partition, key, value) for key, value in messages]
+        self.log.append("end" if self.messages[-1][1].endswith(b":end") else "rows")
         self.on_send(len(self.messages))
 
     def flush(self) -> None:

@@ -16,6 +16,7 @@ from pipeline.bind import bind
 from pipeline.calculations import Calculation
 from pipeline.jobs import Job, Output
 from pipeline.kafka_batch import Batch
+from pipeline.messages import Messages
 from pipeline.settings import Settings
 from pipeline.store import MemoryStore
 from processor.batch import Results, process
@@ -45,11 +46,17 @@ def row_batch(job: Job, rows: Sequence[Sequence[str]], first: int = 0) -> Batch:
     columns = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(job.columns))]
     values = json_text.string_objects(job.columns, columns)
     keys = events.row_keys(job.file_id, np.arange(first, first + len(rows)))
-    return batch(job.partition(first), keys, values)
+    return batch(job.partition(first), keys.to_pylist(), values.to_pylist())
 
 
 def batch(partition: int, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Batch:
     return Batch("t", partition, 0, len(keys) - 1, list(keys), list(values))
+
+
+def sent(results: Results) -> tuple[list[bytes], list[bytes]]:
+    """Return the keys and the values of what goes out, without the ends."""
+    messages = Messages.joined(results.messages)
+    return messages.keys.to_pylist(), messages.values.to_pylist()
 
 
 def run(job: Job, rows: Batch, others: Mapping[str, Job] | None = None) -> Results:
@@ -59,9 +66,7 @@ def run(job: Job, rows: Batch, others: Mapping[str, Job] | None = None) -> Resul
 
 def csv_of(job: Job, results: Results, total: int, partition: int) -> bytes:
     """Return the output CSV that the sink makes of result events."""
-    decoded = Decoder(CONNECTION).decode(
-        batch(partition, results.keys, results.values), {job.file_id: job}.get
-    )
+    decoded = Decoder(CONNECTION).decode(batch(partition, *sent(results)), {job.file_id: job}.get)
     collection = Collection(job)
     for piece in decoded.pieces:
         collection.add(partition, piece.rows, piece.table)
@@ -136,7 +141,7 @@ def test_a_result_is_json_that_anybody_can_read(kind: str) -> None:
         ("id", "v"), Calculation(match="*", id="id", columns=columns, outputs={"out": "v"}), block=64
     )
     results = run(job, row_batch(job, [(f"id{n}", cell) for n, cell in enumerate(EDGES[kind])]))
-    for value, cell in zip(results.values, EDGES[kind], strict=True):
+    for value, cell in zip(sent(results)[1], EDGES[kind], strict=True):
         out = json.loads(value, parse_constant=pytest.fail)["out"]
         token = kind in {"BOOLEAN", "BIGINT", "UBIGINT", "TINYINT", "FLOAT", "DOUBLE"} or kind.startswith(
             "DECIMAL"
@@ -156,7 +161,7 @@ def test_the_events_are_those_that_the_design_shows() -> None:
         ),
     )
     results = run(job, row_batch(job, [("007", "3", "9.99"), ("008", "1", "9,99")]))
-    assert dict(zip(results.keys, results.values, strict=True)) == {
+    assert dict(zip(*sent(results), strict=True)) == {
         f"{job.file_id}:0".encode(): b'{"order_id":"007","total":29.97}',
         f"{job.file_id}:1:rejected".encode(): (
             b'{"error":"price: \'9,99\' is not DECIMAL(18,2)","column":"price",'
@@ -197,7 +202,7 @@ def test_any_rows_with_any_broken_messages_between_come_out_as_the_oracle_says(
         ).fetchall()
     made = [
         tuple(json.loads(value).values())
-        for key, value in zip(results.keys, results.values, strict=True)
+        for key, value in zip(*sent(results), strict=True)
         if b"rej" not in key
     ]
     assert made == expected
@@ -213,8 +218,9 @@ def test_many_small_jobs_share_one_calculation() -> None:
     keys = [key for part in batches for key in part.keys]
     values = [value for part in batches for value in part.values]
     results = run(jobs[0], batch(0, keys, values), {job.file_id: job for job in jobs})
-    assert results.keys == keys
-    assert [json.loads(value)["o"] for value in results.values] == [n + 1 for _ in jobs for n in range(5)]
+    made, computed = sent(results)
+    assert made == keys
+    assert [json.loads(value)["o"] for value in computed] == [n + 1 for _ in jobs for n in range(5)]
 
 
 def test_what_is_not_an_event_of_an_open_job_on_its_partition_is_dropped() -> None:
@@ -234,7 +240,7 @@ def test_what_is_not_an_event_of_an_open_job_on_its_partition_is_dropped() -> No
     results = run(
         job, batch(job.partition(0), keys, [row, row, row, row, b'{"id":"1","v":null}', b'{"id":"1"}'])
     )
-    assert results.keys == [f"{job.file_id}:0".encode()]
+    assert sent(results)[0] == [f"{job.file_id}:0".encode()]
     assert results.dropped == 5
 
 
@@ -244,7 +250,7 @@ def test_malformed_rows_and_ends_are_passed_on_as_they_are() -> None:
     malformed = events.malformed_value("expected 2 fields, found 1", 3, "x")
     keys = [events.rejected_key(job.file_id, 1), events.end_key(job.file_id)]
     results = run(job, batch(job.partition(0), keys, [malformed, events.end_value(2, 0)]))
-    assert (results.keys, results.values) == (keys[:1], [malformed])
+    assert sent(results) == (keys[:1], [malformed])
     assert (results.end_keys, results.end_values) == (keys[1:], [b'{"rows":2,"round":0}'])
 
 
@@ -253,18 +259,16 @@ def test_a_result_too_large_for_kafka_is_a_reject_and_a_reject_too_large_leaves_
     job = job_of(("id", "v"), Calculation(match="*", id="id", outputs={"o": "repeat(v, 1000)"}))
     rows = row_batch(job, [("1", "x"), ("2", "y" * 2000), ("3", "z")])
     results = run(job, rows)
-    assert results.keys == [
+    assert sent(results)[0] == [
         f"{job.file_id}:0".encode(),
         f"{job.file_id}:2".encode(),
         f"{job.file_id}:1:rejected".encode(),
     ]
-    reject = json.loads(results.values[-1])
+    reject = json.loads(sent(results)[1][-1])
     assert "Kafka takes" in reject["error"]
     assert reject["row"]["v"] == "y" * 2000
     small = process(rows, {job.file_id: job}.get, CALCULATORS, 1500)
-    reject = json.loads(
-        dict(zip(small.keys, small.values, strict=True))[f"{job.file_id}:1:rejected".encode()]
-    )
+    reject = json.loads(dict(zip(*sent(small), strict=True))[f"{job.file_id}:1:rejected".encode()])
     assert "row" not in reject
 
 
@@ -276,7 +280,7 @@ def test_a_calculation_that_this_worker_refuses_rejects_its_rows_with_the_reason
     )
     results = run(forged, row_batch(forged, [("1", "x")]))
     assert results.results == 0
-    assert "getenv" in json.loads(results.values[0])["error"]
+    assert "getenv" in json.loads(sent(results)[1][0])["error"]
 
 
 def test_foreign_results_are_dropped_by_the_sink() -> None:
@@ -291,7 +295,7 @@ def test_foreign_results_are_dropped_by_the_sink() -> None:
         b'{"id":"5","day":null,"t":7}',
         b'{"id":"6","day":null,"t":"x"}',
     ]
-    keys = events.row_keys(job.file_id, np.arange(len(values)))
+    keys = events.row_keys(job.file_id, np.arange(len(values))).to_pylist()
     decoded = Decoder(CONNECTION).decode(batch(job.partition(0), keys, values), {job.file_id: job}.get)
     assert [piece.rows.tolist() for piece in decoded.pieces] == [[0, 5]]
     assert decoded.dropped == 4

@@ -174,13 +174,14 @@ def test_a_row_above_the_limit_is_malformed_and_its_text_fits(contents: ExitStac
     assert upload.file is not None
     blocks = read(upload.file.path, upload.job.dialect, upload.job.columns, block=100)
     events = encode(next(blocks), upload.job.file_id, upload.job.columns, limit=20_000)
-    assert [key.decode().partition(":")[2] for key in events.keys] == ["0", "1:rejected", "2"]
-    value = json.loads(events.values[1])
+    messages = {key.decode().partition(":")[2]: value for key, value in events.messages}
+    assert list(messages) == ["0", "2", "1:rejected"]
+    value = json.loads(messages["1:rejected"])
     assert value["line"] == 3
     assert "20,000" in value["error"]
     assert f"2,{long}".startswith(value["text"])
     assert len(value["text"]) > 1000
-    assert all(len(key) + len(value) <= 20_000 for key, value in zip(events.keys, events.values, strict=True))
+    assert all(len(key) + len(value) <= 20_000 for key, value in events.messages)
     assert events.malformed == 1
 
 

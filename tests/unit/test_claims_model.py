@@ -3,7 +3,6 @@
 import functools
 import itertools
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 from unittest import mock
@@ -17,6 +16,7 @@ from pipeline import layout, records
 from pipeline.claims import FREE, STALE
 from pipeline.errors import Unreachable
 from pipeline.jobs import Captured, Claim, End, Job
+from pipeline.messages import Messages
 from pipeline.store import MemoryStore
 from producer.capture import Capture
 from producer.marks import send_ends_again
@@ -90,15 +90,16 @@ class Sending:
         self._capturer = capturer
         self._pending: list[tuple[int, bytes, bytes]] = []
 
-    def send(self, topic: str, partition: int, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        messages = [(partition, key, value) for key, value in zip(keys, values, strict=True)]
+    def send(self, topic: str, partition: int, messages: Messages) -> None:
+        sent = [(partition, key, value) for key, value in messages]
+        first = sent[0][1]
 
         def work() -> None:
-            self._model.block_is_sent(self._capturer, keys[0])
-            self._pending += messages
+            self._model.block_is_sent(self._capturer, first)
+            self._pending += sent
 
-        if keys[0].endswith(b":end"):
-            self._pending += messages
+        if first.endswith(b":end"):
+            self._pending += sent
         else:
             self._capturer.process.call("send", work)
 

@@ -52,7 +52,7 @@ def test_the_shares_of_a_file_are_what_its_rows_give_one_by_one(
 @given(st.lists(st.integers(0, 10**18 - 1), max_size=50))
 def test_row_keys_read_back_as_the_rows_they_were_made_of(rows: list[int]) -> None:
     """From 0 to the largest number that a row may have."""
-    keys = events.parse_keys(events.row_keys(FILE, np.array(rows, np.int64)))
+    keys = events.parse_keys(events.row_keys(FILE, np.array(rows, np.int64)).to_pylist())
     assert keys.rows.tolist() == rows
     assert (keys.kinds == Kind.ROW).all()
     assert keys.file_ids == ([FILE] if rows else [])

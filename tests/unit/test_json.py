@@ -32,7 +32,7 @@ def test_objects_of_strings_read_back_with_any_text(rows: list[tuple[str, str]],
     """Quotes, backslashes, newlines, NUL, emoji, in names and cells."""
     two = two + "x" if one == two else two
     columns = [pa.array([row[at] for row in rows]) for at in range(2)]
-    lines = json_text.string_objects([one, two], columns)
+    lines = json_text.string_objects([one, two], columns).to_pylist()
     assert [json.loads(line) for line in lines] == [{one: a, two: b} for a, b in rows]
 
 
@@ -47,7 +47,7 @@ def test_quoted_text_is_json_and_null_is_not_empty(cells: list[str | None]) -> N
 def test_what_was_written_is_decoded(rows: list[tuple[str, str]]) -> None:
     """Encode, decode, compare."""
     columns = [pa.array([row[at] for row in rows], pa.string()) for at in (0, 1)]
-    values = json_text.string_objects(["a", "b"], columns)
+    values = json_text.string_objects(["a", "b"], columns).to_pylist()
     decoded = decode_objects(values, AB)
     assert [tuple(row.values()) for row in decoded.table.to_pylist()] == rows
     assert decoded.index.tolist() == list(range(len(rows)))

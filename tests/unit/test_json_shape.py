@@ -16,7 +16,8 @@ NAMES = ["order_id", "a", "größe"]
 
 def written(rows: list[tuple[str, ...]]) -> list[bytes]:
     columns = [pa.array([row[at] for row in rows], pa.string()) for at in range(len(NAMES))]
-    return json_text.string_objects(NAMES, columns)
+    values: list[bytes] = json_text.string_objects(NAMES, columns).to_pylist()
+    return values
 
 
 @given(st.lists(st.tuples(PLAIN, PLAIN, PLAIN), min_size=1))
