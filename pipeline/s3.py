@@ -44,6 +44,10 @@ _SENDING = 2
 _COPY_PART = 512 * 1024 * 1024
 """Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
 
+_UNTYPED = "binary/octet-stream"
+"""S3's own name for content of which nothing is said, and what parts are sent as: an object's type is told when its upload is
+begun. SeaweedFS compresses what may be text, and unpacks it again to hash it: 1.3 s of CPU for 52 MB of CSV, instead of 0.6."""
+
 _SMALL_COPY = 1024 * 1024
 """Bytes up to which a copy goes by way of us."""
 
@@ -64,8 +68,13 @@ def client(settings: S3Settings, *, patience: float = 3) -> Any:
             max_pool_connections=32,
         ),
     )
+    made.meta.events.register("before-call.s3.UploadPart", _without_type)
     measure(made)
     return made
+
+
+def _without_type(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["Content-Type"] = _UNTYPED
 
 
 @lru_cache(maxsize=1)
@@ -352,7 +361,7 @@ def _content_type(key: str) -> str:
         if key.endswith(".json")
         else "text/csv"
         if key.endswith(".csv")
-        else "application/octet-stream"
+        else _UNTYPED
     )
 
 
