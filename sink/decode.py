@@ -1,7 +1,7 @@
 """A batch of result events to typed Arrow tables, one piece per job."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,43 @@ class Results:
     ends: list[ShareEnd] = field(default_factory=list)
     dropped: int = 0
 
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return sum(len(piece.rows) for piece in self.pieces) + sum(len(one.rows) for one in self.rejects)
+
+    def drop(self, ended: Container[str]) -> None:
+        """Drop what is of these jobs, by file_id."""
+        before = self.rows
+        self.pieces = [piece for piece in self.pieces if piece.job.file_id not in ended]
+        self.rejects = [rejects for rejects in self.rejects if rejects.job.file_id not in ended]
+        self.ends = [end for end in self.ends if end.job.file_id not in ended]
+        self.dropped += before - self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A batch whose keys were read: the job of each key's number, and what each event is, FOREIGN where it isn't wanted."""
+
+    batch: Batch
+    keys: events.Keys
+    jobs: list[Job | None]
+    kinds: npt.NDArray[np.int8]
+
+
+def look(batch: Batch, find: Callable[[str], Job | None]) -> Looked:
+    """Look at the keys of a batch of one partition; `find` gives the open job of a file_id, or None."""
+    keys = events.parse_keys(batch.keys)
+    jobs = [find(file_id) for file_id in keys.file_ids]
+    kinds = keys.kinds.copy()
+    for number, job in enumerate(jobs):
+        mine = keys.jobs == number
+        if job is None:
+            kinds[mine] = Kind.FOREIGN
+        else:
+            kinds[mine & ~job.belongs(keys.rows, batch.partition)] = Kind.FOREIGN
+    return Looked(batch, keys, jobs, kinds)
+
 
 def schema_of(job: Job) -> pa.Schema:
     """Return the Arrow schema that the job's results decode to."""
@@ -71,18 +108,9 @@ class Decoder:
         """`connection` is one that `pipeline.duck.connect` returned."""
         self._connection = connection
 
-    def decode(self, batch: Batch, find: Callable[[str], Job | None]) -> Results:
-        """Read a batch of one partition; `find` gives the open job of a file_id, or None."""
-        keys = events.parse_keys(batch.keys)
-        jobs = [find(file_id) for file_id in keys.file_ids]
-        kinds = keys.kinds.copy()
-        for number, job in enumerate(jobs):
-            mine = keys.jobs == number
-            if job is None:
-                kinds[mine] = Kind.FOREIGN
-            else:
-                kinds[mine & ~job.belongs(keys.rows, batch.partition)] = Kind.FOREIGN
-
+    def decode(self, looked: Looked) -> Results:
+        """Read a batch that was looked at."""
+        batch, keys, jobs, kinds = looked.batch, looked.keys, looked.jobs, looked.kinds
         out = Results()
         kept = 0
         for numbers in _alike(jobs):

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
-from pipeline import backoff, crash, duck, layout, metrics, records, traces
+from pipeline import backoff, crash, layout, metrics, records, traces
 from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, Job
@@ -23,9 +23,10 @@ from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
 from pipeline.stalls import NOBODY_KNOWS, Place, Row, Stalls, keep_looking, row_of
 from pipeline.store import ObjectStore
+from sink.ahead import Ahead
 from sink.assemble import Assembler
 from sink.collector import Collection, Share
-from sink.decode import Decoder, ShareEnd
+from sink.decode import Results, ShareEnd, look
 from sink.finisher import STAGE, Finisher
 from sink.inventory import Inventory
 from sink.ledger import Ledger
@@ -41,6 +42,12 @@ log = structlog.get_logger("sink")
 
 POLL = 0.1
 """Seconds that a turn waits for messages."""
+
+BESIDE = 0.02
+"""Seconds that it waits where batches are being decoded: about as long as 20,000 rows take."""
+
+FEW = 2_000
+"""Rows that are decoded faster than another turn takes."""
 
 COMMIT_EVERY = 1.0
 """Seconds between commits."""
@@ -59,7 +66,7 @@ class Sink:
         self._settings = settings
         self._store = results
         self._book = JobBook(results)
-        self._decoder = Decoder(duck.connect())
+        self._ahead = Ahead()
         self._ledger = Ledger()
         self._collections: dict[str, Collection] = {}
         self._mine: set[int] = set()
@@ -114,7 +121,7 @@ class Sink:
         committed = time.monotonic()
         try:
             while not self._stopping.is_set():
-                self._take_all(reader, reader.read(POLL))
+                self._take_all(reader, reader.read(BESIDE if self._ahead else POLL))
                 self._note_done()
                 self._note_sweep()
                 self._make_room(reader)
@@ -127,6 +134,7 @@ class Sink:
         finally:
             self._stopping.set()
             looking.join()
+            self._ahead.close()
             self._spiller.close()
             self._finisher.close()
             self._sweeper.close()
@@ -138,26 +146,39 @@ class Sink:
     # ---- reading
 
     def _take_all(self, reader: Reader, batches: list[Batch]) -> None:
-        """Take batch by batch, until the assignment changes under them: then the rest comes again."""
-        epoch = reader.epoch
-        for batch in batches:
-            if reader.epoch == epoch:
-                began = time.perf_counter()
-                self._current = batch
-                self._places[batch.partition] = Place(batch.first, batch.last + 1, in_hand=True)
-                self._take(reader, batch)
-                self._current = None
-                if reader.epoch == epoch:
-                    self._places[batch.partition] = Place(batch.last + 1, batch.last + 1)
-                metrics.BATCH_SECONDS.labels(STAGE).observe(time.perf_counter() - began)
+        """Have batches decoded, and collect meanwhile those of the last call; few rows are collected at once.
 
-    def _take(self, reader: Reader, batch: Batch) -> None:
+        Where the assignment changes under them, the rest comes again.
+        """
+        before, epoch = len(self._ahead), reader.epoch
+        for batch in batches:
+            self._current = batch
+            if not self._ahead.has(batch.partition):
+                self._places[batch.partition] = Place(batch.first, batch.last + 1, in_hand=True)
+            looked = self._patiently(reader, epoch, partial(look, batch, self._book.find))
+            self._current = None
+            if looked is None:
+                break
+            self._ahead.put(epoch, looked)
+        few = sum(len(batch.keys) for batch in batches) < FEW
+        for _ in range(len(self._ahead) if few else before):
+            epoch, batch = self._ahead.next()
+            if reader.epoch != epoch:
+                self._ahead.skip()
+                continue
+            began = time.perf_counter()
+            self._current = batch
+            self._places[batch.partition] = Place(batch.first, batch.last + 1, in_hand=True)
+            self._take(reader, batch, self._ahead.take())
+            self._current = None
+            if reader.epoch == epoch:
+                self._places[batch.partition] = Place(batch.last + 1, batch.last + 1)
+            metrics.BATCH_SECONDS.labels(STAGE).observe(time.perf_counter() - began)
+
+    def _take(self, reader: Reader, batch: Batch, results: Results) -> None:
         """Collect a batch; publish what it completes."""
         began = time.perf_counter()
         epoch = reader.epoch
-        results = self._patiently(reader, epoch, lambda: self._decoder.decode(batch, self._book.find))
-        if results is None:
-            return
         self._ledger.read(batch.partition, batch.first, batch.last)
         self._telling.read(batch)
         touched: dict[str, Collection] = {}
@@ -188,7 +209,7 @@ class Sink:
         metrics.BATCHES.labels(STAGE).inc()
         metrics.BYTES.labels(STAGE).inc(sum(map(len, filter(None, batch.values))))
         rows = sum(len(piece.rows) for piece in results.pieces)
-        metrics.ROWS.labels(STAGE).inc(rows + sum(len(rejects.rows) for rejects in results.rejects))
+        metrics.ROWS.labels(STAGE).inc(results.rows)
         whose = [collection.job.trace for collection in touched.values()]
         seconds = time.perf_counter() - began
         traces.record("collect", whose, seconds, partition=batch.partition, offset=batch.first, rows=rows)
@@ -355,6 +376,7 @@ class Sink:
         self._unlooked.discard(file_id)
         self._finisher.forget(file_id)
         self._book.forget(file_id)
+        self._ahead.forget(file_id)
 
     def _note_sweep(self) -> None:
         """Take in what the last look at the open jobs found, and have the next one made when it is due."""

@@ -23,7 +23,7 @@ from processor.batch import Results, process
 from processor.calculators import CalculatorCache
 from sink.collector import Collection
 from sink.csv_writer import results_csv
-from sink.decode import Decoder
+from sink.decode import Decoder, look
 from tests.jobs import make_captured, make_job
 from tests.unit.sink_doubles import merged_csv, spill
 
@@ -66,7 +66,7 @@ def run(job: Job, rows: Batch, others: Mapping[str, Job] | None = None) -> Resul
 
 def csv_of(job: Job, results: Results, total: int, partition: int) -> bytes:
     """Return the output CSV that the sink makes of result events."""
-    decoded = Decoder(CONNECTION).decode(batch(partition, *sent(results)), {job.file_id: job}.get)
+    decoded = Decoder(CONNECTION).decode(look(batch(partition, *sent(results)), {job.file_id: job}.get))
     collection = Collection(job)
     for piece in decoded.pieces:
         collection.add(partition, piece.rows, piece.table)
@@ -296,6 +296,6 @@ def test_foreign_results_are_dropped_by_the_sink() -> None:
         b'{"id":"6","day":null,"t":"x"}',
     ]
     keys = events.row_keys(job.file_id, np.arange(len(values))).to_pylist()
-    decoded = Decoder(CONNECTION).decode(batch(job.partition(0), keys, values), {job.file_id: job}.get)
+    decoded = Decoder(CONNECTION).decode(look(batch(job.partition(0), keys, values), {job.file_id: job}.get))
     assert [piece.rows.tolist() for piece in decoded.pieces] == [[0, 5]]
     assert decoded.dropped == 4

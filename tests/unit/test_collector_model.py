@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import pipeline.renewal
+import sink.ahead
 import sink.finisher
 import sink.merge
 import sink.spill
@@ -239,6 +240,8 @@ class Sinking(RuleBasedStateMachine):
             (sink.finisher, "ThreadPoolExecutor", Pool),
             (sink.sweep, "ThreadPoolExecutor", Pool),
             (sink.merge, "ThreadPoolExecutor", Inline),
+            (sink.ahead, "ThreadPoolExecutor", Inline),
+            (sink.store, "FEW", 2),
         ):
             self._patches.enter_context(mock.patch.object(module, name, double))
 

@@ -214,7 +214,7 @@ def test_partitions_that_go_while_the_account_is_waited_for_are_read_again_by_wh
     first._mine = {0}
     group = Group(first, [0])
     first._reader = group  # type: ignore[assignment]
-    first._take(group, batch)  # type: ignore[arg-type]
+    first._take_all(group, [batch])  # type: ignore[arg-type]
     assert (first._collections, first._mine) == ({}, set())
     assert group.committed == {0: 50}
     assert sum(part.rows for part in Inventory(store).of_job(job.file_id)) == 20 - lacking
@@ -224,7 +224,7 @@ def test_partitions_that_go_while_the_account_is_waited_for_are_read_again_by_wh
     second._mine = {0}
     second._parts = {job.file_id: Inventory(store).of_job(job.file_id)}
     following = Group(second, [0])
-    second._take(following, batch)  # type: ignore[arg-type]
+    second._take_all(following, [batch])  # type: ignore[arg-type]
     if lacking:
         [share] = second._collections[job.file_id].shares.values()
         assert share.rounds == {0}
@@ -246,7 +246,7 @@ def test_a_sink_that_is_stopped_while_it_waits_for_an_account_leaves_the_end_to_
     sink._mine = {0}
     group = Group(sink, [])
     group.idle = lambda _seconds: sink.stop()  # type: ignore[method-assign]
-    sink._take(group, results_of(job, 0, 20, 1))  # type: ignore[arg-type]
+    sink._take_all(group, [results_of(job, 0, 20, 1)])  # type: ignore[arg-type]
     sink._empty({0}, 20)
     sink._commit(group)  # type: ignore[arg-type]
     assert group.committed == {0: 50}
