@@ -8,6 +8,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,14 +41,18 @@ from producer.local import chunks, require
 from producer.patience import Patience
 from producer.prepare import Prepared, prepare
 from producer.progress import Progress, Silent
-from producer.refuse import configuration_digest, forgive, refuse
+from producer.refuse import Forgiving, configuration_digest, refuse
 from producer.spool import Spool, spool
 from producer.stage import Stage, open_stage
-from producer.take_on import Upload, take_on
+from producer.take_on import Look, Upload, take_on
 from producer.wait import wait_for_end
 
 POLL = 0.5
 """Seconds between two looks at a job that another process captures."""
+
+
+_Name = tuple[NameRecord, str] | None
+"""A name's record with its ETag, None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,19 @@ class _File:
     name: str
     spooled: Spool
     prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """What all files of one call are pushed with."""
+
+    stage: Stage
+    told: DialectOverrides
+    again: bool
+    publisher: Publisher
+    forgiving: Forgiving
+    contents: ExitStack
+    progress: Progress
 
 
 def push(
@@ -91,18 +109,20 @@ def push(
                     "nothing was uploaded: all files are looked at first, and this one can't be taken"
                 )
             raise
-        twice = {file.name for file in files if sum(file.name == other.name for other in files) > 1}
+        twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
         if twice:
             raise UsageError(
                 f"{', '.join(sorted(twice))}: several files of one name; push them one by one with --name"
             )
         stage = open_stage(settings, "push")
         contents.callback(stage.teller.close)
-        for file in files:
-            _refuse_second_key(stage, file)
+        names = [_name(stage, file) for file in files]
+        forgiving = Forgiving(stage.results, [file.key for file in files])
         patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line
         publisher = Publisher(settings, patience.check)
-        jobs = [_push(stage, file, told, again, publisher, contents, progress) for file in files]
+        here = _Push(stage, told, again, publisher, forgiving, contents, progress)
+        jobs = [_push(here, file, name) for file, name in zip(files, names, strict=True)]
+        forgiving.finish()
     if wait:
         _wait(stage, [job for job in jobs if job is not None], progress)
 
@@ -128,31 +148,27 @@ def _look_at(
     return _File(path, name + suffix, name, spooled, prepared)
 
 
-def _refuse_second_key(stage: Stage, file: _File) -> None:
-    """Raise InputError where the name belongs to an upload at another key: better now than after an upload."""
-    record = records.read(stage.results, layout.name_record(file.name), NameRecord)
-    if record is None or record.source is None or record.source.key == file.key:
-        return
+def _name(stage: Stage, file: _File) -> _Name:
+    """Return the name's record with its ETag, None where there is none.
+
+    Raises InputError where the name belongs to an upload at another key: better now than after an upload.
+    """
+    found = records.read_with_etag(stage.results, layout.name_record(file.name), NameRecord)
+    source = found[0].source if found is not None else None
+    if source is None or source.key == file.key:
+        return found
     try:
-        stage.uploads.head(record.source.key)
+        stage.uploads.head(source.key)
     except NotFound:
-        return
+        return found
     raise InputError(
-        f"{file.path}: the name {file.name} belongs to the upload {record.source.key}; remove that one, or use --name"
+        f"{file.path}: the name {file.name} belongs to the upload {source.key}; remove that one, or use --name"
     )
 
 
-def _push(
-    stage: Stage,
-    file: _File,
-    told: DialectOverrides,
-    again: bool,
-    publisher: Publisher,
-    contents: ExitStack,
-    progress: Progress,
-) -> Job | None:
-    """Upload and capture a file; return its job, None where that has been published before."""
-    digest = hashlib.sha256()
+def _push(here: _Push, file: _File, name: _Name) -> Job | None:
+    """Upload and capture a file; return its job, None where that has been published before. `name` is as it was before."""
+    stage, digest = here.stage, hashlib.sha256()
 
     def hashed() -> Iterator[bytes]:
         for chunk in chunks(file.path):
@@ -160,24 +176,27 @@ def _push(
             yield chunk
 
     with traces.span("upload", None, file=file.name, bytes=file.spooled.bytes) as sending:
-        metadata = telling(told) | sending.metadata()
+        metadata = telling(here.told) | sending.metadata()
         etag = stage.uploads.upload(file.key, hashed(), metadata=metadata)
     head = stage.uploads.head(file.key)
     same = head.etag == etag and digest.hexdigest() == file.spooled.sha256
-    ready = (Content(source_of(head), file.spooled, told, sending.context), file.prepared) if same else None
+    content = Content(source_of(head), file.spooled, here.told, sending.context)
+    ready = (content, file.prepared) if same else None
+    look: Look | None = Look(name, head)
     while True:
         try:
-            upload = take_on(stage, file.key, contents, again=again, ready=ready)
+            upload = take_on(stage, file.key, here.contents, again=here.again, look=look, ready=ready)
         except (InputError, CalculationError) as error:
             refuse(stage.results, file.key, head.etag, error, configuration_digest(stage.settings))
             replaced_by_refused(stage.results, head, error)
             raise
-        forgive(stage.results, file.key)
+        look = None
+        here.forgiving.taken_on(file.key)
         if upload.end is not None:
-            _known(upload, upload.end, progress)
+            _known(upload, upload.end, here.progress)
             return None
         try:
-            captured = _capture(stage, upload, publisher, progress)
+            captured = _capture(stage, upload, here.publisher, here.progress)
         except PreconditionFailed:
             continue  # another content lies there by now: look again
         if captured is not None and captured.sha256 != digest.hexdigest():

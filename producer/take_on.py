@@ -37,6 +37,14 @@ class Upload:
     file: Spool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of a name, its record with its ETag (None where there is none), and after that of its upload."""
+
+    found: tuple[NameRecord, str] | None
+    head: Head
+
+
 def take_on(
     stage: Stage,
     key: str,
@@ -44,13 +52,15 @@ def take_on(
     *,
     again: bool = False,
     seen: Head | None = None,
+    look: Look | None = None,
     ready: tuple[Content, Prepared] | None = None,
 ) -> Upload:
     """Return the job of the upload at `key`, made now where its content is new to its name.
 
     What is spooled lives as long as `contents`. `again` makes a new generation of a known content. `seen` is what a listing
     says of the upload: it saves a call, and does no harm where it is out of date, since only a content that is there can be
-    spooled. `ready` is used where it is the upload's content. Raises NotFound where the upload is gone; InputError,
+    spooled. `look` was made a while ago: it serves where the compare-and-set of the record says that it still holds, and for
+    nothing else. `ready` is used where it is the upload's content. Raises NotFound where the upload is gone; InputError,
     CalculationError and NameRefused where no job can be made of it.
     """
     name = name_of(key)
@@ -58,14 +68,16 @@ def take_on(
     first: int | None = None
     ended_generation = 0
     for _ in range(LOOKS):
-        found = records.read_with_etag(stage.results, layout.name_record(name), NameRecord)
-        record, etag = found or (None, None)
+        here, end = (look, None) if look is not None else _look(stage, key, seen)
+        earlier, look, seen = look is not None, None, None
+        record, etag = here.found or (None, None)
+        head = here.head
         present = record.generation if record is not None else 0
         first = present if first is None else first
-        head, end = _look(stage, key, record, seen)
-        seen = None
         # Once the name has moved on, somebody has made the new generation that was asked for.
         decision = decide(record, head, end, again=again and present == first)
+        if earlier and not isinstance(decision, TakeOn):
+            continue  # no compare-and-set comes after that: it has to be looked at now
         if isinstance(decision, Known):
             job = records.read(stage.results, layout.job(decision.file_id), Job)
             if job is None:
@@ -94,15 +106,17 @@ def take_on(
     raise Permanent(f"{name}: others keep changing it; try again later")
 
 
-def _look(stage: Stage, key: str, record: NameRecord | None, seen: Head | None) -> tuple[Head, End | None]:
-    """Return the upload as it is, and how the record's job ended where that matters: for a content that is the same."""
+def _look(stage: Stage, key: str, seen: Head | None) -> tuple[Look, End | None]:
+    """Return the name and the upload as they are, and how the record's job ended where the content is the same."""
+    found = records.read_with_etag(stage.results, layout.name_record(name_of(key)), NameRecord)
+    record = found[0] if found is not None else None
     head = seen or stage.uploads.head(key)
     if record is None or record.source is None or record.file_id is None or record.source.etag != head.etag:
-        return head, None
+        return Look(found, head), None
     end = records.read(stage.results, layout.end(record.file_id), End)
     if seen is not None and end is not None and end.state != "published":
         head = stage.uploads.head(key)  # a listing's times are of another precision
-    return head, end
+    return Look(found, head), end
 
 
 def _generation(stage: Stage, key: str, decision: TakeOn | OtherKey, present: int) -> int:

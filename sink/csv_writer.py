@@ -42,7 +42,7 @@ def results_csv(job: Job, tables: Iterable[pa.Table], connection: Connection) ->
     names = [*job.ids, *(output.name for output in job.outputs)]
     select = ", ".join(f"{column} AS {quote(name)}" for column, name in zip(columns, names, strict=True))
     empty = pa.table({name: pa.array([], pa.string()) for name in names})
-    yield from _copy(itertools.chain([empty], _chunks(tables)), select, connection)
+    yield from _copy(_chunks(tables), empty, select, connection)
 
 
 def rejects_csv(job: Job, rejects: Iterable[tuple[int, bytes]], connection: Connection) -> Iterator[bytes]:
@@ -52,7 +52,6 @@ def rejects_csv(job: Job, rejects: Iterable[tuple[int, bytes]], connection: Conn
     select = ", ".join(f"{alias} AS {quote(name)}" for alias, name in zip(aliases, names, strict=True))
 
     def tables() -> Iterator[pa.Table]:
-        yield _table([], aliases)
         cells: list[list[str | None]] = []
         size = 0
         for row, value in rejects:
@@ -61,9 +60,10 @@ def rejects_csv(job: Job, rejects: Iterable[tuple[int, bytes]], connection: Conn
             if len(cells) == REJECTS or size > REJECT_BYTES:
                 yield _table(cells, aliases)
                 cells, size = [], 0
-        yield _table(cells, aliases)
+        if cells:
+            yield _table(cells, aliases)
 
-    yield from _copy(tables(), select, connection)
+    yield from _copy(tables(), _table([], aliases), select, connection)
 
 
 def _reject_cells(job: Job, row: int, value: bytes) -> list[str | None]:
@@ -100,11 +100,14 @@ def _chunks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def _copy(tables: Iterable[pa.Table], select: str, connection: Connection) -> Iterator[bytes]:
-    """Yield what COPY writes for tables, one after the other; only the first brings the header."""
+def _copy(
+    tables: Iterable[pa.Table], empty: pa.Table, select: str, connection: Connection
+) -> Iterator[bytes]:
+    """Yield what COPY writes for tables, one after the other; only the first brings the header, `empty` where there is none."""
+    rest = iter(tables)
     with tempfile.TemporaryDirectory(prefix="millstream-") as folder:
         file = Path(folder, "chunk.csv")
-        for number, table in enumerate(tables):
+        for number, table in enumerate(itertools.chain([next(rest, empty)], rest)):
             connection.register("chunk", table)
             header = "true" if number == 0 else "false"
             try:

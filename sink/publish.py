@@ -25,16 +25,21 @@ from pipeline.jobs import NOBODY, End, Job, NameRecord, Receipt, Stored, now
 from pipeline.store import ObjectStore
 from sink.complete import Complete
 from sink.csv_writer import rejects_csv, results_csv
-from sink.name import set_receipt, settle_name
+from sink.name import AtHand, set_receipt, settle_name
 
 log = structlog.get_logger("sink")
 
 
+AT_HAND = 1024 * 1024
+"""Bytes up to which an output is kept until its job is published."""
+
+
 class _Counted:
-    """Bytes on their way to S3: counted and hashed."""
+    """Bytes on their way to S3: counted and hashed, and kept as long as they are few."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
+        self._kept: list[bytes] = []
         self.size = 0
         self._hash = hashlib.sha256()
 
@@ -42,7 +47,16 @@ class _Counted:
         for chunk in self._chunks:
             self.size += len(chunk)
             self._hash.update(chunk)
+            if self.size <= AT_HAND:
+                self._kept.append(chunk)
+            else:
+                self._kept.clear()
             yield chunk
+
+    @property
+    def content(self) -> bytes | None:
+        """All of it, where it is small."""
+        return b"".join(self._kept) if self.size <= AT_HAND else None
 
     @property
     def sha256(self) -> str:
@@ -66,11 +80,12 @@ class Publisher:
         if record is not None:
             return self.end(job, *_why(record))
         nonce = secrets.token_hex(8)
-        output = self._write(layout.output(job.file_id, nonce), results_csv(job, done.in_order(), connection))
+        chunks = results_csv(job, done.in_order(), connection)
+        output, content = self._write(layout.output(job.file_id, nonce), chunks)
         rejects = None
         if done.rejected:
             chunks = rejects_csv(job, done.rejects_in_order(), connection)
-            rejects = self._write(layout.rejects(job.file_id, nonce), chunks)
+            rejects, _ = self._write(layout.rejects(job.file_id, nonce), chunks)
         receipt = Receipt(
             name=job.name,
             generation=job.generation,
@@ -92,7 +107,8 @@ class Publisher:
         assert receipt.balances, "the collector says it is complete"
         end = End(state="published", nonce=nonce, receipt=receipt, ended=receipt.published)
         decided = records.create(self._store, layout.end(job.file_id), end)
-        self._finish(job, decided, in_parts=done.in_parts)
+        at_hand = AtHand(output.key, content) if content is not None else None
+        self._finish(job, decided, in_parts=done.in_parts, at_hand=at_hand)
         return decided
 
     def end(self, job: Job, state: str, reason: str) -> End:
@@ -116,8 +132,7 @@ class Publisher:
                 file_id=NOBODY,
                 published=now(),
             )
-            set_receipt(self._store, deleted)
-            settle_name(self._store, job.name)
+            settle_name(self._store, set_receipt(self._store, deleted))
         if decided is not None:
             self._finish(job, decided)
         elif record is not None:
@@ -132,35 +147,40 @@ class Publisher:
         other = record.generation == job.generation and record.file_id != job.file_id
         return record if record.generation > job.generation or other else None
 
-    def _write(self, key: str, chunks: Iterable[bytes]) -> Stored:
+    def _write(self, key: str, chunks: Iterable[bytes]) -> tuple[Stored, bytes | None]:
+        """Write an object; return what a receipt says of it, and its content where it is small."""
         counted = _Counted(chunks)
         self._store.upload(key, counted)
-        return Stored(key=key, size=counted.size, sha256=counted.sha256)
+        return Stored(key=key, size=counted.size, sha256=counted.sha256), counted.content
 
-    def _finish(self, job: Job, end: End, *, in_parts: bool = True) -> None:
+    def _finish(self, job: Job, end: End, *, in_parts: bool = True, at_hand: AtHand | None = None) -> None:
         """Steps 3 to 5; without parts, where the job is known to have none."""
         current = None
         if end.receipt is not None:
-            set_receipt(self._store, end.receipt)
-            current = settle_name(self._store, job.name)
+            current = settle_name(self._store, set_receipt(self._store, end.receipt), at_hand)
         if in_parts:
             for head in list(self._store.list(layout.parts(job.file_id))):
                 self._store.delete(head.key)
         self._clear(job, current)
 
     def _clear(self, job: Job, current: Receipt | None) -> None:
-        """Step 5; `current` is the name's receipt."""
+        """Step 5; `current` is the name's receipt. One listing says what there is to be removed: most jobs have a claim."""
         named: set[str] = set()
         if current is not None and current.file_id == job.file_id:
             named = {stored.key for stored in (current.output, current.rejects) if stored}
-        for key in [layout.claim(job.file_id), layout.assembly(job.file_id)]:
-            self._store.delete(key)
-        noted, asked = layout.replaces(job.file_id, ""), layout.missing_folder(job.file_id)
+        noted = layout.replaces(job.file_id, "")
+        passing = (
+            noted,
+            layout.missing_folder(job.file_id),
+            layout.repair(job.file_id),
+            layout.claim(job.file_id),
+            layout.assembly(job.file_id),
+        )
         for key in self._remove_outputs(job.file_id, named):
             if key.startswith(noted):
                 # Noted before the receipt, which only goes up: nothing will ever name those outputs again.
                 self._remove_outputs(key.removeprefix(noted), set())
-            if key.startswith((noted, asked, layout.repair(job.file_id))):
+            if key.startswith(passing):
                 self._store.delete(key)
         self._store.delete(layout.open_mark(job.file_id))
 

@@ -2,6 +2,10 @@
 
 Multipart uploads are listed first, then parts, then marks. A job's mark is there before and after all of its writing, so what
 was seen of a job without a mark is left over.
+
+A mark that wasn't there at the look before is of a job that has just been taken on: it is passed over once, as most of them are
+gone by the next look, and each costs three calls. Not at the first look, and not where something is to be done or judged: there
+are parts of it, lost rows, or multipart uploads that may be its own.
 """
 
 import time
@@ -74,6 +78,7 @@ class Sweeper:
         self._running: Future[Found] | None = None
         self._jobs: dict[str, Job] = {}
         self._accounts: dict[str, Captured] = {}
+        self._marked: Keys[str] | None = None
         self._unreadable: set[str] = set()
         self._failing: set[str] = set()
         self._failed: set[str] = set()
@@ -128,6 +133,8 @@ class Sweeper:
         uploads = list(self._store.unfinished())
         parts = self._inventory.of_all()
         marks = {head.key.removeprefix(layout.OPEN): head for head in self._store.list(layout.OPEN)}
+        fresh = marks.keys() - self._marked if self._marked is not None and not uploads else frozenset()
+        self._marked = marks.keys()
         self._jobs = {file_id: job for file_id, job in self._jobs.items() if file_id in marks}
         self._accounts = {
             file_id: captured for file_id, captured in self._accounts.items() if file_id in marks
@@ -139,6 +146,8 @@ class Sweeper:
         for file_id, mark in marks.items():
             if missing.lacks(mark):
                 found.repaired.add(file_id)
+            elif file_id in fresh and file_id not in parts:
+                continue
             with self._only(file_id):
                 self._look_at(file_id, wanted, parts.get(file_id, []), found)
         for file_id in wanted.waiting:

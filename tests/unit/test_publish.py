@@ -13,7 +13,7 @@ import pytest
 from pipeline import duck, layout, missing, records
 from pipeline.claims import Observer
 from pipeline.errors import Transient, Unreachable
-from pipeline.jobs import End, Job, NameRecord, Receipt
+from pipeline.jobs import Claim, End, Job, NameRecord, Receipt
 from pipeline.store import MemoryStore
 from sink.collector import Collection, Frozen
 from sink.publish import Publisher
@@ -65,6 +65,7 @@ def complete(job: Job, rows: int, rejected: Mapping[int, bytes] | None = None, f
 
 def open_job(store: MemoryStore, job: Job) -> None:
     store.put(layout.job(job.file_id), job.dump())
+    store.put(layout.claim(job.file_id), Claim(nonce="c").dump())
     store.put(layout.open_mark(job.file_id), b"")
     record = NameRecord(
         generation=job.generation, file_id=job.file_id, source=job.source, calculation=job.digest
@@ -95,6 +96,7 @@ def assert_published(store: MemoryStore, job: Job, rows: int, factor: int = 10) 
     assert store.get(job.name)[0] == data
     assert store.head(job.name).metadata == {"file_id": job.file_id}
     assert keys(store, layout.OPEN) == []
+    assert layout.claim(job.file_id) not in keys(store)
     assert [key for key in keys(store, layout.JOBS) if "/out-" in key] == [receipt.output.key]
 
 

@@ -11,7 +11,7 @@ import pytest
 import sink.sweep
 from pipeline import layout, missing
 from pipeline.errors import Throttled
-from pipeline.jobs import End, Job, NameRecord
+from pipeline.jobs import Claim, End, Job, NameRecord
 from pipeline.pace import LONGEST
 from pipeline.store import Head, MemoryStore, Unfinished
 from sink.collector import Collection
@@ -230,8 +230,45 @@ def ended_jobs(store: MemoryStore, count: int) -> list[Job]:
     jobs = [make_job(f"{number}.csv") for number in range(count)]
     for job in jobs:
         open_job(store, job)
+        store.put(layout.claim(job.file_id), Claim(nonce="c").dump())
         store.put(layout.end(job.file_id), End(state="failed", reason="x", nonce="n", ended=WHEN).dump())
     return jobs
+
+
+def test_a_mark_is_passed_over_at_the_look_that_finds_it_first() -> None:
+    """Most jobs are gone by the next; what there was at the start isn't, whoever left it."""
+    store = MemoryStore()
+    [old] = ended_jobs(store, 1)
+    sweeper = Sweeper(store, Publisher(store), Inventory(store))
+    assert sweeper.look(NOTHING).ended == [old.file_id]
+    _, new = ended_jobs(store, 2)
+    assert sweeper.look(NOTHING).ended == [old.file_id]
+    assert sweeper.look(NOTHING).ended == [new.file_id]
+    assert list(store.list(layout.OPEN)) == []
+
+
+@pytest.mark.parametrize("why", ["parts", "lost rows", "an upload that may be its own"])
+def test_a_mark_is_looked_at_at_once_where_there_is_something_to_be_done(why: str) -> None:
+    class Uploading(MemoryStore):
+        broken: tuple[Unfinished, ...] = ()
+
+        def unfinished(self) -> Iterator[Unfinished]:
+            return iter(self.broken)
+
+    store, job = Uploading(), make_job()
+    sweeper = Sweeper(store, Publisher(store), Inventory(store))
+    assert sweeper.look(NOTHING) == Found()
+    open_job(store, job, 9)
+    if why == "parts":
+        collection = Collection(job)
+        add(collection, range(9))
+        spill(store, collection)
+    elif why == "lost rows":
+        missing.request(store, job.file_id, 0, 1, [0])
+    else:
+        store.broken = (Unfinished(layout.output(job.file_id, "n"), "1"),)
+    store.put(layout.end(job.file_id), End(state="failed", reason="x", nonce="n", ended=WHEN).dump())
+    assert sweeper.look(NOTHING).ended == [job.file_id]
 
 
 def test_a_job_whose_keys_are_refused_for_ever_keeps_no_other_from_being_cleared(

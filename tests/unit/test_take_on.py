@@ -14,7 +14,7 @@ from pipeline.jobs import End, Job, NameRecord
 from producer.content import telling
 from producer.ending import fail
 from producer.stage import Stage
-from producer.take_on import Upload, take_on
+from producer.take_on import Look, Upload, take_on
 from tests.unit.capture_doubles import Steps, csv, stage
 
 NAME = "orders.csv"
@@ -104,6 +104,30 @@ def test_a_listing_that_is_out_of_date_does_no_harm(contents: ExitStack) -> None
     here.uploads.delete(NAME)
     with pytest.raises(NotFound):
         take_on(here, NAME, contents, seen=old)
+
+
+def test_a_look_made_before_saves_one_and_does_no_harm_where_it_is_out_of_date(contents: ExitStack) -> None:
+    uploads, results = Steps(), Steps()
+    here = stage(uploads, results)
+    uploads.put(NAME, csv(3))
+    look = Look(None, uploads.head(NAME))
+    del uploads.log[:]
+    first = take_on(here, NAME, contents, look=look)
+    assert uploads.log == [f"open {NAME}"]
+    assert (first.job.generation, first.new) == (1, True)
+    again = take_on(here, NAME, contents, look=look)
+    assert (again.job, again.new) == (first.job, False)
+    fail(results, first.job, "the upload is gone")
+    over = take_on(here, NAME, contents, look=look)
+    assert over.end is not None
+    uploads.put(NAME, csv(4))
+    newer = take_on(here, NAME, contents, look=Look(None, uploads.head(NAME)))
+    assert newer.job.generation == 2
+    known = records.read_with_etag(results, layout.name_record(NAME), NameRecord)
+    results.put(layout.name_record(NAME), NameRecord(generation=7).dump())
+    for stale in (known, None):
+        anew = take_on(here, NAME, contents, look=Look(stale, uploads.head(NAME)))
+        assert anew.job.generation == 8
 
 
 def test_two_that_take_the_same_content_on_have_the_same_job(contents: ExitStack) -> None:
