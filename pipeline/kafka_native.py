@@ -51,6 +51,9 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_conf_set_dr_msg_cb": (None, [c_void_p, _Delivered]),
     "rd_kafka_conf_set_log_cb": (None, [c_void_p, _Log]),
     "rd_kafka_new": (c_void_p, [c_int, c_void_p, c_char_p, c_size_t]),
+    "rd_kafka_queue_new": (c_void_p, [c_void_p]),
+    "rd_kafka_queue_poll_callback": (c_int, [c_void_p, c_int]),
+    "rd_kafka_queue_destroy": (None, [c_void_p]),
     "rd_kafka_set_log_queue": (c_int, [c_void_p, c_void_p]),
     "rd_kafka_topic_new": (c_void_p, [c_void_p, c_char_p, c_void_p]),
     "rd_kafka_topic_destroy": (None, [c_void_p]),
@@ -116,12 +119,16 @@ class NativeProducer:
 
         callbacks = _Delivered(delivered), _Log(log)
         self._client = self._make(config, *callbacks)
+        self._logs = library.rd_kafka_queue_new(self._client)  # else lines of log would be counted as pending
+        library.rd_kafka_set_log_queue(self._client, self._logs)
         self._topics: dict[str, int] = {}
         # The callbacks have to live as long as the client, and the client to be gone before the interpreter is.
-        self._close = weakref.finalize(self, _destroy, library, self._client, self._topics, callbacks)
+        self._close = weakref.finalize(
+            self, _destroy, library, self._client, self._logs, self._topics, callbacks
+        )
 
     def _make(self, config: Mapping[str, Any], delivered: Any, log: Any) -> int:
-        """Make librdkafka's client, whose log lines wait for `poll`."""
+        """Make librdkafka's client."""
         library, error = self._library, ctypes.create_string_buffer(_ERROR_SIZE)
         properties = library.rd_kafka_conf_new()
         for name, value in {**config, "log.queue": True}.items():
@@ -138,7 +145,6 @@ class NativeProducer:
         if client is None:
             library.rd_kafka_conf_destroy(properties)
             raise KafkaException(KafkaError(KafkaError._INVALID_ARG, error.value.decode()))
-        library.rd_kafka_set_log_queue(client, None)
         return client
 
     def produce(self, topic: str, partition: int, waiting: Waiting) -> int:
@@ -156,12 +162,14 @@ class NativeProducer:
         )
 
     def poll(self, seconds: float) -> None:
-        """Hear of failures and log lines, waiting for one at most so many seconds."""
+        """Hear of log lines and failures, waiting for a failure at most so many seconds."""
+        self._library.rd_kafka_queue_poll_callback(self._logs, 0)
         self._library.rd_kafka_poll(self._client, round(seconds * 1000))
 
     def flush(self, seconds: float) -> int:
         """Wait until all is acknowledged, at most so many seconds; return how many messages aren't."""
         self._library.rd_kafka_flush(self._client, round(seconds * 1000))
+        self._library.rd_kafka_queue_poll_callback(self._logs, 0)
         return self.pending()
 
     def pending(self) -> int:
@@ -173,7 +181,10 @@ class NativeProducer:
         self._library.rd_kafka_purge(self._client, _PURGE_ALL)
 
 
-def _destroy(library: ctypes.CDLL, client: int, topics: Mapping[str, int], _callbacks: object) -> None:
+def _destroy(
+    library: ctypes.CDLL, client: int, logs: int, topics: Mapping[str, int], _callbacks: object
+) -> None:
+    library.rd_kafka_queue_destroy(logs)
     for topic in topics.values():
         library.rd_kafka_topic_destroy(topic)
     library.rd_kafka_destroy(client)

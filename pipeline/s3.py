@@ -369,13 +369,7 @@ def _conditions(if_match: str | None, if_none_match: bool) -> dict[str, str]:
 
 
 def _content_type(key: str) -> str:
-    return (
-        "application/json"
-        if key.endswith(".json")
-        else "text/csv"
-        if key.endswith(".csv")
-        else _UNTYPED
-    )
+    return "application/json" if key.endswith(".json") else "text/csv" if key.endswith(".csv") else _UNTYPED
 
 
 def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:

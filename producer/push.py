@@ -1,15 +1,14 @@
 """Uploads files and captures them right here.
 
-1. look at every file: is there a calculation, can it be read, do they fit? Until all do, nothing is uploaded
-2. upload, under the name
+1. look at every file: is there a calculation, can it be read, do they fit? Until all do, no upload is completed
+2. upload, under the name; the first file's begins beside step 1, if it is large
 3. take on, and capture, unless `watch` was first: then wait for it and show how far it is
 4. with `wait`: until the job has ended
 """
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +41,9 @@ from producer.patience import Patience
 from producer.prepare import Prepared, prepare
 from producer.progress import Progress, Silent
 from producer.refuse import Forgiving, configuration_digest, refuse
+from producer.sending import LARGE, Sending
 from producer.spool import Spool, spool
-from producer.stage import Stage, open_stage
+from producer.stage import Stage, open_stage, uploads_bucket
 from producer.take_on import Look, Upload, take_on
 from producer.wait import wait_for_end
 
@@ -64,6 +64,8 @@ class _File:
     name: str
     spooled: Spool
     prepared: Prepared
+    sending: Sending | None = None
+    """Its upload, where that is under way already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ def push(
         raise UsageError(f"--name {name}: it is for one file, and there are {len(paths)}")
     with ExitStack() as contents:
         try:
-            files = [_look_at(path, settings, name, told, contents, progress) for path in paths]
+            files = [
+                _look_at(path, settings, name, told, contents, progress, send=path is paths[0])
+                for path in paths
+            ]
         except MillstreamError as error:
             if len(paths) > 1:
                 error.add_note(
@@ -134,18 +139,25 @@ def _look_at(
     told: DialectOverrides,
     contents: ExitStack,
     progress: Progress,
+    *,
+    send: bool = False,
 ) -> _File:
+    """Find out all that has to be right about a file; with `send`, its upload begins meanwhile if it is large."""
     require(path)
     suffix = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
     name = name_of(name if name is not None else path.name)
     calculation = choose(settings.calculations.values(), name)
     known = merged(calculation.dialect, told)
+    size, sending = path.stat().st_size, None
+    if send and size >= LARGE:
+        sending = Sending(lambda: uploads_bucket(settings), path, name + suffix, size, telling(told))
+        contents.callback(sending.take_back)
     spooled = contents.enter_context(
         spool(chunks(path), str(path), settings.spool_folder, encoding=known.encoding)
     )
     prepared = prepare(calculation, spooled, known)
     progress.say(f"{path}: {prepared.dialect.describe()}; {counted(len(prepared.columns), 'column')}")
-    return _File(path, name + suffix, name, spooled, prepared)
+    return _File(path, name + suffix, name, spooled, prepared, sending)
 
 
 def _name(stage: Stage, file: _File) -> _Name:
@@ -168,19 +180,14 @@ def _name(stage: Stage, file: _File) -> _Name:
 
 def _push(here: _Push, file: _File, name: _Name) -> Job | None:
     """Upload and capture a file; return its job, None where that has been published before. `name` is as it was before."""
-    stage, digest = here.stage, hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for chunk in chunks(file.path):
-            digest.update(chunk)
-            yield chunk
-
-    with traces.span("upload", None, file=file.name, bytes=file.spooled.bytes) as sending:
-        metadata = telling(here.told) | sending.metadata()
-        etag = stage.uploads.upload(file.key, hashed(), metadata=metadata)
+    stage, spooled = here.stage, file.spooled
+    sending = file.sending or Sending(
+        lambda: stage.uploads, file.path, file.key, spooled.bytes, telling(here.told)
+    )
+    etag, crc32 = sending.complete()
     head = stage.uploads.head(file.key)
-    same = head.etag == etag and digest.hexdigest() == file.spooled.sha256
-    content = Content(source_of(head), file.spooled, here.told, sending.context)
+    same = head.etag == etag and crc32 == spooled.crc32
+    content = Content(source_of(head), spooled, here.told, sending.trace)
     ready = (content, file.prepared) if same else None
     look: Look | None = Look(name, head)
     while True:
@@ -199,7 +206,10 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
             captured = _capture(stage, upload, here.publisher, here.progress)
         except PreconditionFailed:
             continue  # another content lies there by now: look again
-        if captured is not None and captured.sha256 != digest.hexdigest():
+        ours = upload.job.source.etag == etag or (
+            same and captured is not None and captured.sha256 == spooled.sha256
+        )
+        if captured is not None and not ours:
             raise JobEnded(
                 f"{file.path}: another upload called {file.name} took its place before its rows were captured"
             )

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 class Spool:
     """A spooled upload; a context manager, which removes the file.
 
-    `sha256` (hexadecimal) and `bytes` are of the upload as it came, `text_bytes` of the file at `path`.
+    `sha256` (hexadecimal), `crc32` and `bytes` are of the upload as it came, `text_bytes` of the file at `path`.
     `encoding` is the upload's, for its Dialect; the file is in UTF-8 without a byte order mark.
     """
 
@@ -33,6 +34,7 @@ class Spool:
     bytes: int
     text_bytes: int
     encoding: str
+    crc32: int = 0
 
     def close(self) -> None:
         """Remove the file."""
@@ -78,7 +80,7 @@ def spool(
             text_bytes = file.tell()
         if not text_bytes:
             raise InputError(f"{key} is empty; a CSV file has a header at least")
-        return Spool(path, upload.sha256.hexdigest(), upload.bytes, text_bytes, found)
+        return Spool(path, upload.sha256.hexdigest(), upload.bytes, text_bytes, found, upload.crc32)
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
@@ -100,11 +102,13 @@ class _Counted:
         self._chunks = chunks
         self._progress = progress
         self.sha256 = hashlib.sha256()
+        self.crc32 = 0
         self.bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
             self.sha256.update(chunk)
+            self.crc32 = zlib.crc32(chunk, self.crc32)
             self.bytes += len(chunk)
             yield chunk
             if self._progress is not None:

@@ -26,6 +26,11 @@ class Stage:
         return replace(self, settings=settings)
 
 
+def uploads_bucket(settings: Settings) -> ObjectStore:
+    """Return the uploads bucket by itself; whether it can be reached is seen when it is used."""
+    return S3Store(client(settings.s3), settings.s3.uploads)
+
+
 def open_stage(settings: Settings, command: str, work: Callable[[], Work] = Work) -> Stage:
     """Reach S3 and Kafka, making the topics where they are missing.
 
