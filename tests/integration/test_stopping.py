@@ -1,9 +1,14 @@
-"""A worker ends when it is asked to, also while it is still starting; a reader whatever it is computing."""
+"""Stages end when they are asked to, also while they are still starting; a reader whatever it is computing."""
 
 import base64
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -22,6 +27,57 @@ def _reasons(port: int) -> list[str]:
     except httpx.TransportError:
         return []
     return reasons
+
+
+@dataclass(frozen=True)
+class _SlowS3:
+    """Where an S3 server is that was `asked` something, and answers from `may_answer` on: all buckets are empty."""
+
+    endpoint: str
+    asked: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def _slow_s3() -> Iterator[_SlowS3]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.asked.set()
+            found.may_answer.wait()
+            with suppress(BrokenPipeError, ConnectionResetError):  # who asked may be gone
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = _SlowS3(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield found
+        finally:
+            found.may_answer.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("answer", ["comes", "never comes"])
+@pytest.mark.parametrize("stage", ["watch", "process", "sink"])
+def test_a_stage_that_is_asked_to_end_while_it_looks_for_its_services_ends(
+    stage: str, answer: str, tmp_path: Path, embedded_kafka: Broker, topic_prefix: str
+) -> None:
+    """A worker and a sink whose services answered in that moment forgot that they had been asked, and stayed for ever."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    with _slow_s3() as slow:
+        s3 = S3(slow.endpoint, "access", "secret", "uploads", "results")
+        with stack(tmp_path, embedded_kafka, s3, topic_prefix, stage) as chain:
+            chain.until(slow.asked.is_set, "S3 to be asked")
+            process = chain.processes[stage]
+            process.send_signal(signal.SIGTERM)
+            if answer == "comes":
+                slow.may_answer.set()
+            assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
