@@ -56,6 +56,8 @@ class App(faust.App):
     """Called when partitions are about to be another's: a batch that is held for its surroundings is given up."""
     go_on: Callable[[], None]
     """Called when partitions are assigned."""
+    hold_nothing: Callable[[Callable[[], None]], None]
+    """Called when the worker is asked to end: where a batch is held for its surroundings, what is given ends the process."""
 
     def _create_directories(self) -> None:
         """Make none: without tables, Faust's data directory stays empty."""
@@ -150,7 +152,7 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
         return deaf + reasons
 
     app.teller, app.why_not_ready, app.stalls = teller, why_not_ready, stalls
-    app.let_go, app.go_on = worker.let_go, worker.go_on
+    app.let_go, app.go_on, app.hold_nothing = worker.let_go, worker.go_on, worker.hold_nothing
 
     @app.on_before_shutdown.connect
     async def stopping(*_: Any, **__: Any) -> None:
@@ -235,6 +237,7 @@ class _Quick(ModeWorker):
         [app] = cast(list[App], self.services)
         if not (self._complete and cast(BatchConsumer, app.consumer).joined):
             _abandon(app)
+        app.hold_nothing(lambda: _abandon(app))
         super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:

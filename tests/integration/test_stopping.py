@@ -15,10 +15,27 @@ import httpx
 import pytest
 
 from millstream import ports
+from tests.integration.chain import millstream
 from tests.integration.stack import Stack, stack
 from tests.integration.test_chain import FLIGHTS
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
+
+TWICE = """
+[calculations.twice]
+match = "*.csv"
+id = "order_id"
+columns = { quantity = "BIGINT" }
+outputs = { twice = "BIGINT" }
+python = "twice:twice"
+version = "1"
+"""
+TWICE_MODULE = """
+import pyarrow.compute
+
+def twice(rows):
+    return rows.select([]).append_column("twice", pyarrow.compute.multiply(rows["quantity"], 2))
+"""
 
 
 def _reasons(port: int) -> list[str]:
@@ -95,6 +112,30 @@ def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
         worker.send_signal(number)
         assert worker.wait(10) == 0
         assert "partitions assigned" not in chain.log("process").read_text()
+
+
+def test_a_worker_that_holds_a_batch_ends_at_once_and_it_comes_again(
+    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """A batch whose function isn't there is held for as long as that is so; a worker that ends doesn't wait for it."""
+    (tmp_path / "millstream.toml").write_text(TWICE)
+    module = tmp_path / "twice.py"
+    module.write_text(TWICE_MODULE)
+    (tmp_path / "orders.csv").write_text("order_id,quantity\n" + "".join(f"{n},{n}\n" for n in range(100)))
+    chain: Stack
+    with stack(tmp_path, embedded_kafka, s3, topic_prefix) as chain:
+        pushed = millstream("push", "orders.csv", folder=tmp_path, env=chain.env)
+        assert pushed.returncode == 0, pushed.stderr
+        module.rename(tmp_path / "away")
+        chain.start("process")
+        chain.logged("process", "held, will be tried again")
+        began = time.monotonic()
+        assert chain.stop("process") == 0
+        assert time.monotonic() - began < 6  # with all that leaving the group may take
+        assert "let go of a batch that was held" in chain.log("process").read_text()
+        (tmp_path / "away").rename(module)
+        chain.start("process", "sink", "serve")
+        chain.assert_result("orders.csv", "order_id,twice\n" + "".join(f"{n},{2 * n}\n" for n in range(100)))
 
 
 def test_stages_end_without_a_word_of_their_libraries(
