@@ -1,9 +1,7 @@
 """How long to wait between two tries at what fails for the moment, and how often to say so. Times come from tenacity."""
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
@@ -41,11 +39,11 @@ def is_worth_saying(tries: int) -> bool:
     return tries in {0, 10} or tries % 60 == 0
 
 
-def until_there(look: Callable[[], T], stop: threading.Event, reasons: list[str]) -> T:
+def until_there(look: Callable[[], T], reasons: list[str]) -> T:
     """Return what `look` returns, once the services that it needs answer; a stage that starts before them waits.
 
     While it waits, `reasons` says why, for whoever asks whether the stage is ready; the log says it now and then. Raises what
-    is permanent at once, and SystemExit (0) where `stop` was set meanwhile.
+    is permanent at once. A stage that is asked to end meanwhile has begun nothing, and is gone: see `pipeline.signals`.
     """
 
     def say(failures: int, error: BaseException) -> None:
@@ -53,10 +51,7 @@ def until_there(look: Callable[[], T], stop: threading.Event, reasons: list[str]
         if is_worth_saying(failures):
             log.warning("waiting at the start", why=reasons[0])
 
-    try:
-        found = until_it_works(look, stop, say)
-    except Transient:
-        raise SystemExit(0) from None
+    found = until_it_works(look, threading.Event(), say)
     reasons.clear()
     return found
 
@@ -88,16 +83,3 @@ def until_it_works(
         reraise=True,
     )
     return retrying(work)
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set while the block runs; for the main thread."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

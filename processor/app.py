@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NoReturn, cast
 
 import faust
@@ -20,6 +21,7 @@ from pipeline.kafka_batch import Batch
 from pipeline.kafka_progress import outlet
 from pipeline.leave import leave
 from pipeline.settings import Settings
+from pipeline.signals import Ending
 from pipeline.stalls import LOOK_EVERY, Stalls
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller, Work
@@ -30,10 +32,6 @@ log = structlog.get_logger("processor")
 
 COMMIT_EVERY = 1.0
 """Seconds between commits; each waits until everything computed so far is delivered."""
-
-
-STOPPING = 8.0
-"""Seconds that a worker has to finish what it has begun when it is asked to end; a container is killed after ten."""
 
 
 class _Whole(Codec):
@@ -58,6 +56,8 @@ class App(faust.App):
     """Called when partitions are about to be another's: a batch that is held for its surroundings is given up."""
     go_on: Callable[[], None]
     """Called when partitions are assigned."""
+    hold_nothing: Callable[[Callable[[], None]], None]
+    """Called when the worker is asked to end: where a batch is held for its surroundings, what is given ends the process."""
 
     def _create_directories(self) -> None:
         """Make none: without tables, Faust's data directory stays empty."""
@@ -152,7 +152,7 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
         return deaf + reasons
 
     app.teller, app.why_not_ready, app.stalls = teller, why_not_ready, stalls
-    app.let_go, app.go_on = worker.let_go, worker.go_on
+    app.let_go, app.go_on, app.hold_nothing = worker.let_go, worker.go_on, worker.hold_nothing
 
     @app.on_before_shutdown.connect
     async def stopping(*_: Any, **__: Any) -> None:
@@ -161,12 +161,10 @@ def make_app(settings: Settings, results: ObjectStore) -> App:
     return app
 
 
-def run(settings: Settings, results: ObjectStore) -> None:
-    """Run a worker until SIGTERM or SIGINT; leaves with exit code 1 where it failed."""
+def run(settings: Settings, results: ObjectStore, ending: Ending) -> None:
+    """Run a worker until the process is asked to end; leaves with exit code 1 where it failed."""
     runtime.tune()
     traces.configure(settings, "process")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: leave(0))  # until Faust takes them: there is nothing to finish yet
     # From here the process ends by `leave`. Taking the interpreter down would have DuckDB's binding list what threads hold.
     waiting = ["starting"]
     app = make_app(settings, results)
@@ -177,26 +175,22 @@ def run(settings: Settings, results: ObjectStore) -> None:
             lambda: list(waiting) or app.why_not_ready(),
             app.stalls,
         )
-    try:
-        with backoff.stopped_by_signals() as stop:
-            code = ended(
-                "processor",
-                "process",
-                lambda: backoff.until_there(lambda: _check(settings, results), stop, waiting),
-                settings.log_format,
-            )
-    except SystemExit:
-        leave(0)
+    code = ended(
+        "processor",
+        "process",
+        lambda: backoff.until_there(lambda: _check(settings, results), waiting),
+        settings.log_format,
+    )
     if code:
         leave(code)
     # Its timers complain of every commit that waits for a slow broker; what goes wrong is said as an error.
     logging.getLogger("mode").setLevel(logging.ERROR)
     status: object = 1
     app.teller.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _end_idle(app))  # Faust takes them when its loop runs
+    worker = _Quick(app, loop=app.loop, override_logging=False, redirect_stdouts=False, quiet=True)
+    ending.then(worker.end)
     try:
-        _Quick(app, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
+        worker.execute_from_commandline()
     except SystemExit as end:
         status = end.code or 0
     except Exception:
@@ -206,30 +200,44 @@ def run(settings: Settings, results: ObjectStore) -> None:
     leave(status if isinstance(status, int) else 1)
 
 
-def _end_idle(app: App) -> NoReturn:
-    """End a worker that has begun nothing."""
-    app.teller.close()  # else the page counts it among the workers for a while
-    leave(0)
-
-
 def _check(settings: Settings, results: ObjectStore) -> None:
     """Raise where the broker or the bucket can't be reached."""
     ensure_topics(settings)
     next(results.list("_millstream/none"), None)
 
 
+def _abandon(app: App) -> NoReturn:
+    """End a worker without finishing anything; for any thread."""
+    cast(BatchConsumer, app.consumer).abandon()
+    app.teller.close()  # else the page counts it among the workers for a while
+    leave(0)
+
+
 class _Quick(ModeWorker):
     """Faust's worker without the two seconds that it sleeps after all its services have ended."""
 
+    _complete = False
+    """Whether all services have started."""
+
+    def end(self) -> None:
+        """Stop as soon as the event loop runs, if it isn't over by then; for any thread."""
+        with suppress(RuntimeError):  # it is closed: the worker is ending
+            self.loop.call_soon_threadsafe(self._schedule_shutdown, signal.SIGTERM)
+
+    def install_signal_handlers(self) -> None:
+        """Install none: `pipeline.signals` listens."""
+
+    async def on_started(self) -> None:
+        """Called when all services have started; returns when they are to stop."""
+        self._complete = True
+        await super().on_started()
+
     def _schedule_shutdown(self, signal: Any) -> None:
-        """Stop. A Faust that is told to while it starts goes on starting, and never ends: then there is nothing to finish."""
-        (app,) = self.services
-        consumer = cast(BatchConsumer, cast(App, app).consumer)
-        if not consumer.joined:
-            consumer.abandon()
-            _end_idle(cast(App, app))
-        # What isn't done by then comes again, for whoever has the partitions next.
-        self.loop.call_later(STOPPING, leave, 0)
+        """Stop. A Faust that is told to while it starts goes on starting, and never ends: then what was begun comes again."""
+        [app] = cast(list[App], self.services)
+        if not (self._complete and cast(BatchConsumer, app.consumer).joined):
+            _abandon(app)
+        app.hold_nothing(lambda: _abandon(app))
         super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:

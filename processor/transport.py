@@ -53,7 +53,7 @@ POLL = 0.1
 """Seconds that one consume waits for messages."""
 
 GOODBYE = 2.0
-"""Seconds that leaving the group may take a worker that has nothing in hand."""
+"""Seconds that leaving the group may take a worker that finishes nothing."""
 
 
 class _Handoff:
@@ -375,7 +375,7 @@ class BatchConsumer(base.Consumer):
         self._closing.set()
 
     def abandon(self) -> None:
-        """Leave the group before anything was assigned; within GOODBYE seconds, or else the group finds out."""
+        """Leave the group without finishing anything; within GOODBYE seconds, or else the group finds out. For any thread."""
         self._closing.set()
         if self._poller is not None:
             self._poller.join(GOODBYE)

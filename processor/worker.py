@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 
@@ -64,6 +64,8 @@ class Worker:
         self._outlet = outlet
         self._teller = teller
         self._leaving = threading.Event()
+        self._end: Callable[[], None] | None = None
+        """What ends the process where it was asked to end."""
         self._changed = settings_changed()
         self._is_suspect = is_suspect
         self._suspects = Suspects(settings, check=self._check_leaving)
@@ -75,9 +77,15 @@ class Worker:
         """Wait no longer for surroundings that fail: the worker stops, or its partitions are wanted elsewhere."""
         self._leaving.set()
 
+    def hold_nothing(self, end: Callable[[], None]) -> None:
+        """Wait no longer, and never again, as we were asked to end: where a batch is held, `end` ends the process."""
+        self._end = end
+        self.let_go()
+
     def go_on(self) -> None:
         """Wait again: partitions are assigned."""
-        self._leaving.clear()
+        if self._end is None:
+            self._leaving.clear()
 
     def handle(self, batch: Batch) -> None:
         """Compute a batch and publish its results, in this order:
@@ -129,12 +137,13 @@ class Worker:
                     )
                 pause = backoff.pause(tries)
                 tries += 1
-                if isinstance(error, Hold) and self._has_changed():
+                # Who is to end and starts anew instead doesn't know any more that it is to end.
+                if isinstance(error, Hold) and not self._leaving.is_set() and self._has_changed():
                     log.warning("the configuration has changed: starting anew with it")
                     start_over()
                 if self._leaving.wait(pause):
                     log.warning("let go of a batch that was held: it comes again", offset=batch.first)
-                    leave(1)
+                    self._leave()
             else:
                 self.holding = None
                 return results
@@ -149,7 +158,12 @@ class Worker:
     def _check_leaving(self) -> None:
         if self._leaving.is_set():
             log.warning("let go of a batch that was looked at: it comes again")
-            leave(1)
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        if self._end is not None:
+            self._end()
+        leave(1)
 
     def _tell(self, results: Results, partition: int) -> None:
         self._teller.count(results.results + results.rejected)

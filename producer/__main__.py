@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pipeline import runtime
 from pipeline.ends import ended
+from pipeline.leave import leave
 from pipeline.logs import configure
 from pipeline.settings import changed, load
+from pipeline.signals import Ending
 from producer.progress import Logged
 from producer.push import push
 from producer.watch import watch
@@ -28,11 +30,15 @@ def main() -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    settings = load()
-    configure(settings, "capture")
     if given.command == "watch":
-        watch(settings, reload=changed())
+        with Ending() as ending:
+            settings = load()
+            configure(settings, "capture")
+            watch(settings, ending, reload=changed())
+            leave(0)
     else:
+        settings = load()
+        configure(settings, "capture")
         runtime.tune()
         push(given.files, settings, name=given.name, wait=given.wait, again=given.again, progress=Logged())
 

@@ -4,12 +4,10 @@ The main thread lists; workers take uploads on and capture them, small ones seve
 written down and stops nobody else.
 """
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -20,6 +18,7 @@ from pipeline.kafka import admin_client, ensure_topics
 from pipeline.kafka_topic import Identity
 from pipeline.pace import rest
 from pipeline.settings import Settings
+from pipeline.signals import Ending
 from pipeline.store import Head
 from pipeline.teller import Work
 from producer.intake import Intake
@@ -44,32 +43,33 @@ TOLD = 20
 """Troubles that are told to whoever looks at the progress, at most; readiness has all of them."""
 
 
-def watch(settings: Settings, *, reload: Callable[[], Settings | None] = lambda: None) -> None:
-    """Capture until SIGINT or SIGTERM; must be the main thread.
+def watch(
+    settings: Settings, ending: Ending, *, reload: Callable[[], Settings | None] = lambda: None
+) -> None:
+    """Capture until the process is asked to end.
 
     `reload` returns the settings where they have changed since it was last asked: their calculations then hold for whatever
     is taken on later. Waits where S3 or Kafka don't answer at the start.
     """
     runtime.tune()
+    traces.configure(settings, "capture")
+    troubles: Troubles = {}
+    waiting = ["starting"]
+    if settings.health_port is not None:
+        health.serve(settings.http.host, settings.health_port, lambda: list(waiting) or _reasons(troubles))
+
+    def work() -> Work:
+        return Work(waits=_reasons(troubles)[:TOLD])
+
+    stage = backoff.until_there(lambda: open_stage(settings, "watch", work), waiting)
     stop = threading.Event()
-    with _signals(stop):
-        traces.configure(settings, "capture")
-        troubles: Troubles = {}
-        waiting = ["starting"]
-        if settings.health_port is not None:
-            health.serve(
-                settings.http.host, settings.health_port, lambda: list(waiting) or _reasons(troubles)
-            )
-
-        def work() -> Work:
-            return Work(waits=_reasons(troubles)[:TOLD])
-
-        stage = backoff.until_there(lambda: open_stage(settings, "watch", work), stop, waiting)
-        log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
-        try:
-            run(stage, stop, reload, troubles)
-        finally:
-            stage.teller.close()
+    ending.then(stop.set)
+    log.info("watching", uploads=settings.s3.uploads, kafka=settings.kafka)
+    try:
+        run(stage, stop, reload, troubles)
+    finally:
+        stage.teller.close()
+    traces.close()
     log.info("stopped")
 
 
@@ -186,18 +186,3 @@ class Rounds:
         self._next = now + rest(MARKS_EVERY, now - began)
         look(found)
         return self._reminders.due(found, now)
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Have SIGINT and SIGTERM end us cleanly, at the next block."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,5 @@
 """`python -m sink store` and `python -m sink serve`: one sink instance, or the HTTP reader."""
 
-import signal
 import sys
 
 from pipeline import backoff, health, logs, runtime, s3, settings, traces
@@ -8,6 +7,7 @@ from pipeline.ends import ended
 from pipeline.errors import UsageError
 from pipeline.kafka import ensure_topics
 from pipeline.leave import leave
+from pipeline.signals import Ending
 from sink.store import Sink
 
 
@@ -15,15 +15,19 @@ def main(arguments: list[str]) -> None:
     """Run until SIGTERM or SIGINT."""
     match arguments:
         case ["store"]:
-            store(settings.load())
+            with Ending() as ending:
+                store(settings.load(), ending)
+                leave(0)
         case ["serve"]:
-            serve()
+            with Ending() as ending:
+                serve(ending)
+                leave(0)
         case _:
             raise UsageError("python -m sink store, or python -m sink serve")
 
 
-def store(chosen: settings.Settings) -> None:
-    """Run one sink instance."""
+def store(chosen: settings.Settings, ending: Ending) -> None:
+    """Run one sink instance until it is asked to end."""
     runtime.tune()
     logs.configure(chosen, "store")
     traces.configure(chosen, "store")
@@ -42,21 +46,19 @@ def store(chosen: settings.Settings) -> None:
         ensure_topics(chosen)
         results.check()
 
-    with backoff.stopped_by_signals() as stop:
-        backoff.until_there(services, stop, waiting)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sink.stop())
+    backoff.until_there(services, waiting)
+    ending.then(sink.stop)
     sink.run()
+    traces.close()
 
 
-def serve() -> None:
-    """Run the HTTP reader."""
+def serve(ending: Ending) -> None:
+    """Run the HTTP reader until it is asked to end."""
     from sink import http_server  # noqa: PLC0415  # 15 MB that a sink instance has no use for
 
     chosen = settings.load()
     logs.configure(chosen, "serve")
-    http_server.serve(chosen, reload=settings.changed())
-    leave(0)
+    http_server.serve(chosen, ending, reload=settings.changed())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import errno
 import resource
-import signal
 import socket
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from pipeline.picture import Picture
 from pipeline.runtime import share_freed
 from pipeline.s3 import S3Store, client
 from pipeline.settings import HttpSettings, Settings
+from pipeline.signals import Ending
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller
 from sink.http_app import make_app
@@ -32,6 +32,7 @@ _log = structlog.get_logger()
 
 def serve(
     settings: Settings,
+    ending: Ending,
     *,
     reload: Callable[[], Settings | None] = lambda: None,
     started: Callable[[str], None] | None = None,
@@ -60,6 +61,7 @@ def serve(
             uploads,
             results,
             listener,
+            ending,
             reload=reload,
             started=started,
             trial=trial,
@@ -87,6 +89,7 @@ def run(
     uploads: ObjectStore,
     results: ObjectStore,
     listener: socket.socket,
+    ending: Ending,
     *,
     reload: Callable[[], Settings | None] = lambda: None,
     started: Callable[[str], None] | None = None,
@@ -111,16 +114,17 @@ def run(
     app.state.reader.stopping = lambda: server.should_exit
     url = address(settings.http.host, listener)
     _log.info("serving", url=url)
-    # uvicorn sends itself the signal again when all is closed, for whoever else wants it: nobody here does.
-    before = {wanted: signal.signal(wanted, lambda *_: None) for wanted in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop() -> None:
+        server.should_exit = True
+
+    ending.then(stop)
     try:
         if started is not None:
             started(url)  # the socket listens: whoever connects now is served as soon as the loop runs
         server.run(sockets=[listener])
     finally:
         listener.close()
-        for wanted, handler in before.items():
-            signal.signal(wanted, handler)
 
 
 def _allow_many_connections() -> None:

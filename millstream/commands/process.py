@@ -8,10 +8,13 @@ def command() -> None:
 
     Example:  millstream process
     """
-    settings = options.settings()
-    from pipeline.logs import configure
-    from pipeline.s3 import S3Store, client
-    from processor.app import run
+    from pipeline.signals import Ending
 
-    configure(settings, "process")
-    run(settings, S3Store(client(settings.s3), settings.s3.results))
+    with Ending() as ending:
+        settings = options.settings()
+        from pipeline.logs import configure
+        from pipeline.s3 import S3Store, client
+        from processor.app import run
+
+        configure(settings, "process")
+        run(settings, S3Store(client(settings.s3), settings.s3.results), ending)

@@ -19,15 +19,18 @@ def command(
 
     Example:  millstream serve --port 8081
     """
-    settings = options.settings()
-    told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = settings.model_copy(update={"http": settings.http.model_copy(update=told)})
-    from millstream import trialbox
     from pipeline.leave import leave
-    from pipeline.logs import configure
-    from pipeline.settings import changed
-    from sink.http_server import serve
+    from pipeline.signals import Ending
 
-    configure(settings, "serve")
-    serve(settings, reload=changed(options.settings), trial=trialbox.run)
-    leave(0)
+    with Ending() as ending:
+        settings = options.settings()
+        told = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update=told)})
+        from millstream import trialbox
+        from pipeline.logs import configure
+        from pipeline.settings import changed
+        from sink.http_server import serve
+
+        configure(settings, "serve")
+        serve(settings, ending, reload=changed(options.settings), trial=trialbox.run)
+        leave(0)

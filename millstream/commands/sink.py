@@ -8,7 +8,12 @@ def command() -> None:
 
     Example:  millstream sink
     """
-    settings = options.settings()
-    from sink.__main__ import store
+    from pipeline.leave import leave
+    from pipeline.signals import Ending
 
-    store(settings)
+    with Ending() as ending:
+        settings = options.settings()
+        from sink.__main__ import store
+
+        store(settings, ending)
+        leave(0)

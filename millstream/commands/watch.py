@@ -10,10 +10,15 @@ def command() -> None:
 
     Example:  millstream watch
     """
-    settings = options.settings()
-    from pipeline.logs import configure
-    from pipeline.settings import changed
-    from producer.watch import watch
+    from pipeline.leave import leave
+    from pipeline.signals import Ending
 
-    configure(settings, "capture")
-    watch(settings, reload=changed(options.settings))
+    with Ending() as ending:
+        settings = options.settings()
+        from pipeline.logs import configure
+        from pipeline.settings import changed
+        from producer.watch import watch
+
+        configure(settings, "capture")
+        watch(settings, ending, reload=changed(options.settings))
+        leave(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.claims import Observer
 from pipeline.logs import configure
 from pipeline.settings import load
+from pipeline.signals import Ending
 from producer import publish
 from producer.heartbeat import Heartbeat
 from producer.progress import Logged
@@ -30,6 +31,7 @@ if __name__ == "__main__":
     settings = load()
     configure(settings, sys.argv[1])
     if sys.argv[1] == "watch":
-        watch(settings)
+        with Ending() as ending:
+            watch(settings, ending)
     else:
         push([Path("orders.csv")], settings, progress=Logged())

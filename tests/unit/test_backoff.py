@@ -1,7 +1,5 @@
 """Waiting for what fails for the moment."""
 
-import threading
-
 import pytest
 
 from pipeline import backoff
@@ -26,7 +24,7 @@ def test_a_start_waits_until_its_services_answer(monkeypatch: pytest.MonkeyPatch
             raise Unreachable("S3 does not answer")
         return "there"
 
-    assert backoff.until_there(look, threading.Event(), reasons) == "there"
+    assert backoff.until_there(look, reasons) == "there"
     assert seen == [["starting"], *[["S3 does not answer"]] * 3]
     assert reasons == []
 
@@ -36,16 +34,4 @@ def test_what_is_permanent_ends_a_start_at_once() -> None:
         raise Refused("no such bucket")
 
     with pytest.raises(Refused):
-        backoff.until_there(look, threading.Event(), [])
-
-
-def test_a_start_that_is_told_to_end_ends_with_zero() -> None:
-    stop = threading.Event()
-
-    def look() -> None:
-        stop.set()
-        raise Unreachable("S3 does not answer")
-
-    with pytest.raises(SystemExit) as end:
-        backoff.until_there(look, stop, [])
-    assert end.value.code == 0
+        backoff.until_there(look, [])
