@@ -121,7 +121,12 @@ def _is_evident(path: Path, told: DialectOverrides) -> bool:
     with open(path, "rb") as file:
         text = file.read(_SAMPLE + 1)
     header = _LINE_END.split(text, 1)[0]
-    if len(text) > _SAMPLE or _UNCLEAR.search(text) or header.lower().startswith((b"#", b"sep=")) or b'"' in header:
+    if (
+        len(text) > _SAMPLE
+        or _UNCLEAR.search(text)
+        or header.lower().startswith((b"#", b"sep="))
+        or b'"' in header
+    ):
         return False
     return sum(candidate.encode() in header for candidate in _CANDIDATES) < 2
 
