@@ -104,13 +104,13 @@ def is_of_the_rows(error: duckdb.Error) -> bool:
     return not isinstance(error, _OF_THE_DATABASE)
 
 
-def stream(con: Connection, query: str, rows: int) -> pa.RecordBatchReader:
+def stream(con: Connection, query: str, rows: int, *, whole: bool = False) -> pa.RecordBatchReader:
     """Run a query and return its result as it is computed, in batches of `rows` rows.
 
-    `con.execute(…)` would compute the whole result first: 5 s and 1.7 GB on a file of 574 MB, against 0.16 s
-    and 380 MB.
+    `con.execute(…)` computes the `whole` result first: 5 s and 1.7 GB on a file of 574 MB, against 0.16 s
+    and 380 MB; 2 ms on one of 100 rows, against 3.
     """
-    return con.sql(query).to_arrow_reader(rows)
+    return (con.execute(query) if whole else con.sql(query)).to_arrow_reader(rows)
 
 
 class Slot:
@@ -152,6 +152,8 @@ def literal(text: str) -> str:
 def fold(name: str) -> str:
     """Return what DuckDB compares names by: letters of ASCII are the same in upper and lower case, no
     others."""
+    if name.isascii():
+        return name.lower()
     return "".join(c.lower() if c.isascii() else c for c in name)
 
 

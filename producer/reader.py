@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
+from os import PathLike, stat
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from pipeline.events import TEXT_LIMIT
 from producer.outline import Extents, Outline
 
 BLOCK = 8192
+
+SMALL = 256 * 1024
+"""Bytes of a file that is read at once."""
 
 _LOOKS_MISSING = (
     f"a field holds just {NO_FIELD!r}, the text that stands for a missing field; put it in quotes"
@@ -79,7 +82,8 @@ def read(
     first = from_block * block
     with Outline(path, spooled) as outline:
         _pass_over(outline, first)
-        for number, rows in enumerate(_read_ahead(path, spooled, columns, block, first, outline), from_block):
+        tables = _tables(path, spooled, columns, block, first, outline)
+        for number, rows in enumerate(tables, from_block):
             yield _block(number, number * block, rows, outline)
         if len(outline.take(1)):
             raise _disagreement(outline)
@@ -160,26 +164,33 @@ def _pass_over(outline: Outline, rows: int) -> None:
         rows -= len(taken)
 
 
-def _read_ahead(
+def _tables(
     path: str | PathLike[str],
     dialect: Dialect,
     columns: Sequence[str],
     block: int,
     first: int,
     outline: Outline,
-) -> Iterator[pa.Table]:
-    """Yield DuckDB's rows a block at a time, reading the next while one is worked on."""
+) -> Generator[pa.Table, None, None]:
+    """Yield DuckDB's rows a block at a time; raise InputError where it reads no further."""
     tables = _read(path, dialect, columns, block, first)
+    try:
+        # A thread for a file that is read at once costs as much as reading it.
+        yield from tables if stat(path).st_size <= SMALL else _ahead(tables)
+    except (Error, OSError) as error:
+        line = outline.line
+        _pass_over(outline, 2**62)  # which says so where a row is too long
+        raise InputError(f"after line {line}: {message(error)}") from error
+
+
+def _ahead(tables: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
+    """Yield tables, reading the next while one is worked on."""
     with ThreadPoolExecutor(1, "read-csv") as reader:
         ahead = reader.submit(next, tables, None)
         try:
             while (table := ahead.result()) is not None:
                 ahead = reader.submit(next, tables, None)
                 yield table
-        except (Error, OSError) as error:
-            line = outline.line
-            _pass_over(outline, 2**62)  # which says so where a row is too long
-            raise InputError(f"after line {line}: {message(error)}") from error
         finally:
             ahead.exception()
             reader.submit(tables.close).result()
@@ -196,7 +207,8 @@ def _read(
         try:
             con.execute("SET enable_progress_bar = false")  # it would be drawn on standard output
             query = f"{read_csv_sql(path, dialect, columns)} OFFSET {done}"
-            for table in _in_blocks(stream(con, query, block), block):
+            whole = stat(path).st_size <= SMALL
+            for table in _in_blocks(stream(con, query, block, whole=whole), block):
                 yield table
                 done += table.num_rows
             return

@@ -16,7 +16,7 @@ from pipeline.errors import Transient, Unreachable
 from pipeline.jobs import Claim, End, Job, NameRecord, Receipt
 from pipeline.store import MemoryStore
 from sink.collector import Collection, Frozen
-from sink.publish import Publisher
+from sink.publish import AT_HAND, Publisher
 from tests.jobs import make_captured, make_job
 
 CONNECTION = duck.connect()
@@ -119,10 +119,14 @@ def test_what_was_asked_for_again_goes_with_the_claim_of_who_sent_it() -> None:
     assert left == {"job.json", "end.json", "out"}
 
 
+@pytest.mark.parametrize("at_hand", [0, AT_HAND], ids=["large", "small"])
 @pytest.mark.parametrize("after", [False, True], ids=["call lost", "answer lost"])
 @pytest.mark.parametrize("step", range(1, 9))
-def test_a_job_cut_at_any_write_is_finished_by_whoever_comes_next(step: int, after: bool) -> None:
+def test_a_job_cut_at_any_write_is_finished_by_whoever_comes_next(
+    step: int, after: bool, at_hand: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The n-th write fails; then the same job is published again by a publisher that knows nothing of it."""
+    monkeypatch.setattr("sink.publish.AT_HAND", at_hand)
     store, job = Breaking(step, after), make_job()
     open_job(store, job)
     store.armed = True
@@ -170,6 +174,47 @@ def test_what_an_older_generation_left_goes_also_where_a_newer_one_came_between(
     Publisher(store).publish(complete(third, 8), CONNECTION)
     Publisher(store).finish(second)
     assert_published(store, third, 8)
+
+
+@pytest.mark.parametrize("at_hand", [0, AT_HAND])
+def test_only_what_is_small_is_kept_to_be_written_again(
+    at_hand: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large output is copied on the server."""
+    copied: list[str] = []
+
+    class Copying(MemoryStore):
+        def copy(self, source: str, key: str, **more: Any) -> str:
+            copied.append(key)
+            return super().copy(source, key, **more)
+
+    monkeypatch.setattr("sink.publish.AT_HAND", at_hand)
+    store, job = Copying(), make_job()
+    open_job(store, job)
+    Publisher(store).publish(complete(job, 9), CONNECTION)
+    assert copied == ([] if at_hand else [job.name])
+    assert_published(store, job, 9)
+
+
+def test_a_newer_receipt_is_shown_and_not_the_output_at_hand() -> None:
+    """It came between the receipt and `<name>`."""
+    old, new = make_job(generation=1), make_job(generation=2, etag="b" * 32)
+
+    class Between(MemoryStore):
+        ready = False
+
+        def put(self, key: str, data: bytes, **more: Any) -> str:
+            if key == old.name and self.ready:
+                self.ready = False
+                open_job(self, new)
+                Publisher(self).publish(complete(new, 5, factor=7), CONNECTION)
+            return super().put(key, data, **more)
+
+    store = Between()
+    open_job(store, old)
+    store.ready = True
+    Publisher(store).publish(complete(old, 9), CONNECTION)
+    assert_published(store, new, 5, factor=7)
 
 
 def test_two_publishers_never_both_win() -> None:

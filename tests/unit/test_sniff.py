@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides
 from pipeline.duck import Error, connect
 from pipeline.errors import InputError, UsageError
-from producer.sniff import sniff
+from producer.sniff import _is_evident, sniff
 
 Sniff = Callable[..., tuple[Dialect, tuple[str, ...]]]
 
@@ -152,3 +155,92 @@ def test_a_file_is_looked_at_though_others_that_are_read_leave_no_memory(
     with closing(connect(memory_limit="2MB")) as con, pytest.raises(Error, match="Out of Memory"):
         con.sql(f"FROM sniff_csv('{full}', max_line_size={MAX_LINE})").fetchall()
     assert sniffed(text) == (Dialect(skip=1), ("a", "b"))
+
+
+_CELLS = [
+    "",
+    "a",
+    "5",
+    "9.99",
+    "x y",
+    "O;K",
+    "1,5",
+    "a|b",
+    "q\tw",
+    '"q"',
+    '"a,b"',
+    '5" pipe',
+    '"x""y"',
+    '"l1\nl2"',
+    "#c",
+    "é",
+]
+
+
+@st.composite
+def _files(draw: st.DrawFn) -> str:
+    """Return small files as people write them, and worse."""
+    delimiter, newline = draw(st.sampled_from(",;\t|\x1f")), draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    before = draw(
+        st.sampled_from(
+            [[], [], [], ["Report"], ["Report; 2024", ""], ["sep=;"], ["# hi"], [""], ["a b", ""]]
+        )
+    )
+    width = draw(st.integers(1, 4))
+    names = [draw(st.sampled_from(["a", "c d", "x;y", "p,q"])) + str(place) for place in range(width)]
+    row = st.lists(st.sampled_from(_CELLS), min_size=max(1, width - 1), max_size=width + 1)
+    rows = [names, *draw(st.lists(row, max_size=9))]
+    lines = [*before, *(delimiter.join(cells) for cells in rows)]
+    return newline.join(lines) + draw(st.sampled_from(["", newline]))
+
+
+@given(text=_files())
+@settings(max_examples=150, deadline=None)
+def test_what_is_told_without_duckdb_is_what_its_guess_would_make_of_it(text: str) -> None:
+    told = DialectOverrides()
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "a.csv")
+        path.write_bytes(text.encode())
+        assume(_is_evident(path, told))
+        asked: list[object] = []
+        patch.setattr("producer.sniff._guess", lambda *more: asked.append(more))
+        found = _outcome(path)
+        assert asked == []
+        patch.undo()
+        patch.setattr("producer.sniff._is_evident", lambda *_: False)
+        assert _outcome(path) == found
+
+
+def _outcome(path: Path) -> object:
+    try:
+        return sniff(path)
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "evident"),
+    [
+        ("a,b\n1,2\n", True),
+        ('a,b\n"1","x, y"\n', True),
+        ("a\n1\n", True),
+        ("a,b\n1,it's\n", False),
+        ("a,b\n1,x\\ny\n", False),
+        ("a,b;c\n1,2;3\n", False),
+        ('"a",b\n1,2\n', False),
+        ("# by hand\na,b\n1,2\n", False),
+        ("sep=;\na;b\n", False),
+        ("Report\n\na,b\n", False),
+        ("Report\r\n\r\na,b\r\n", False),
+        ("\na,b\n", False),
+        ("a,b\n" + "1,2\n" * 100_000, False),
+    ],
+)
+def test_only_what_is_small_and_plain_is_told_without_duckdb(
+    tmp_path: Path, text: str, evident: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert _is_evident(path, DialectOverrides()) is evident
+    assert not _is_evident(path, DialectOverrides(skip=0))
+    assert not _is_evident(path, DialectOverrides(quote="'"))
