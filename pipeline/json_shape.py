@@ -30,7 +30,7 @@ def read(values: Sequence[bytes | None], names: Sequence[str]) -> pa.Table | Non
         data = b"\n".join(cast(Sequence[bytes], values)) + b"\n"
     except TypeError:
         return None
-    if b"\\" in data or not (data.isascii() or _is_utf8(data)):
+    if b"\\" in data or not is_utf8(data):
         return None
     spans = _spans(np.frombuffer(data, np.uint8), len(values), pieces)
     if spans is None:
@@ -85,7 +85,10 @@ def _cells(data: bytes, starts: Ints, stops: Ints) -> pa.Array:
     return pieces.take(pa.array(np.arange(0, len(offsets), 2))).cast(pa.string())
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8: Arrow doesn't look."""
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

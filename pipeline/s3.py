@@ -8,7 +8,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import boto3
@@ -44,8 +44,9 @@ from pipeline.store import PART_SIZE, Body, Head, Unfinished
 _SENDING = 2
 """Parts that are on their way at a time, while the next one is made."""
 
-_COPY_PART = 512 * 1024 * 1024
-"""Bytes of one part of a copy made on the server; S3 takes up to 5 GiB."""
+_COPY_PART = 16 * 1024 * 1024
+_COPY_PARTS = 100
+"""Bytes of one part of a copy made on the server, and how many parts there are at most; S3 takes up to 5 GiB each."""
 
 _UNTYPED = "binary/octet-stream"
 """S3's own name for content of which nothing is said, and what parts are sent as: an object's type is told when its upload is
@@ -234,11 +235,11 @@ class S3Store:
             data = b"".join(body.chunks) if size <= _SMALL_COPY else None
         if data is not None:
             return self.put(key, data, if_match=if_match, if_none_match=if_none_match, metadata=metadata)
-        ranges = [(at, min(at + _COPY_PART, size) - 1) for at in range(0, size, _COPY_PART)]
+        part = max(_COPY_PART, -(-size // _COPY_PARTS))
+        ranges = [(at, min(at + part, size) - 1) for at in range(0, size, part)]
 
         def send(upload: str) -> list[dict[str, Any]]:
-            done = []
-            for number, (start, stop) in enumerate(ranges, 1):
+            def one(number: int, start: int, stop: int) -> dict[str, Any]:
                 answer = self._client.upload_part_copy(
                     Bucket=self.bucket,
                     Key=key,
@@ -247,8 +248,10 @@ class S3Store:
                     CopySource={"Bucket": self.bucket, "Key": source},
                     CopySourceRange=f"bytes={start}-{stop}",
                 )
-                done.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
-            return done
+                return {"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]}
+
+            with ThreadPoolExecutor(_SENDING, "copy") as pool:
+                return list(pool.map(one, count(1), *zip(*ranges, strict=True)))
 
         return self._multipart(key, metadata, _conditions(if_match, if_none_match), send)
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,16 @@ def _chunks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _copy(
     tables: Iterable[pa.Table], empty: pa.Table, select: str, connection: Connection
 ) -> Iterator[bytes]:
-    """Yield what COPY writes for tables, one after the other; only the first brings the header, `empty` where there is none."""
+    """Yield what COPY writes for tables, one after the other; only the first brings the header, `empty` where there is none.
+
+    While one is read back and sent, the next is written.
+    """
     rest = iter(tables)
+    first = next(rest, empty)
     with tempfile.TemporaryDirectory(prefix="millstream-") as folder:
-        file = Path(folder, "chunk.csv")
-        for number, table in enumerate(itertools.chain([next(rest, empty)], rest)):
+
+        def write(number: int, table: pa.Table) -> Path:
+            file = Path(folder, f"{number % 2}.csv")
             connection.register("chunk", table)
             header = "true" if number == 0 else "false"
             try:
@@ -119,6 +125,22 @@ def _copy(
                     raise Transient(f"the output is written by way of {folder}, which is full") from error
                 raise
             connection.unregister("chunk")
-            with file.open("rb") as written:
-                while piece := written.read(PIECE):
-                    yield piece
+            return file
+
+        file = write(0, first)
+        second = next(rest, None)
+        if second is None:  # most files are small: no thread for them
+            yield from _pieces(file)
+            return
+        with ThreadPoolExecutor(1, "csv") as writer:
+            for number, table in enumerate(itertools.chain([second], rest), 1):
+                ahead = writer.submit(write, number, table)
+                yield from _pieces(file)
+                file = ahead.result()
+            yield from _pieces(file)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as written:
+        while piece := written.read(PIECE):
+            yield piece

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import pipeline.renewal
 import sink.ahead
+import sink.csv_writer
 import sink.finisher
 import sink.merge
 import sink.spill
@@ -241,6 +242,7 @@ class Sinking(RuleBasedStateMachine):
             (sink.sweep, "ThreadPoolExecutor", Pool),
             (sink.merge, "ThreadPoolExecutor", Inline),
             (sink.ahead, "ThreadPoolExecutor", Inline),
+            (sink.csv_writer, "ThreadPoolExecutor", Inline),
             (sink.store, "FEW", 2),
         ):
             self._patches.enter_context(mock.patch.object(module, name, double))

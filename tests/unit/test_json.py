@@ -76,6 +76,8 @@ BROKEN = [
     b"[" * 100_000,
     b'{"a":' * 10_000,
     b'{"a":"x\ny"}',
+    b'{"a":"x}',
+    b'{","b":"2"}',
 ]
 
 
@@ -96,6 +98,23 @@ def test_any_mixture_gives_the_same_as_reading_each_value_alone(values: list[byt
     decoded = decode_objects(values, AB)
     assert decoded.index.tolist() == [at for at, rows in alone.items() if rows]
     assert decoded.table.to_pylist() == [rows[0] for rows in alone.values() if rows]
+
+
+@pytest.mark.parametrize(
+    "pair", [(b'{"a":"x}', b'{","b":"2"}'), (b'{"a":"1"}{"b":"2"}', b"{}"), (b'{"a":"1"', b',"b":"2"}')]
+)
+def test_messages_that_only_together_are_an_object_are_none(pair: tuple[bytes, bytes]) -> None:
+    """And two in one, beside one that is nothing, are no two rows."""
+    values = [GOOD, *pair, GOOD]
+    singly = [at for at, value in enumerate(values) if decode_objects([value], AB).index.tolist()]
+    assert decode_objects(values, AB).index.tolist() == singly
+    assert {0, 3} <= set(singly) <= {0, 2, 3}
+
+
+@pytest.mark.parametrize("brace", ["{", "}", "{}"])
+def test_a_cell_may_have_braces(brace: str) -> None:
+    values = [GOOD, json.dumps({"a": brace, "b": "2"}).encode(), GOOD]
+    assert decode_objects(values, AB).table.column("a").to_pylist() == ["1", brace, "1"]
 
 
 @pytest.mark.parametrize("beside", [[], [b'{"f":"nan"}'], [b"broken"]])
