@@ -5,7 +5,6 @@ What is only true of the broker of `millstream up` is in `kafka_embedded`; Apach
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakSet
@@ -18,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pipeline import kafka_embedded, metrics
 from pipeline.errors import MillstreamError, Permanent, Unreachable
 from pipeline.kafka_errors import MOVED_ON, translate, undelivered
-from pipeline.kafka_native import NativeProducer, pointers
+from pipeline.kafka_native import WIRE, NativeProducer, pointers
 from pipeline.messages import Messages
 from pipeline.settings import Settings
 
@@ -119,23 +118,27 @@ class Publisher:
         self._check = check
         config = producer_config(settings)
         self._largest = int(config["message.max.bytes"])
-        self._failures = failures = deque[KafkaError](maxlen=1)
+        self._failures = failures = list[KafkaError]()
         quiet = config.pop("logger")
-        self._producer = NativeProducer(config, on_failure=failures.append, on_log=quiet.log)
+        self._producer = NativeProducer(
+            config, on_failure=lambda error: None if failures else failures.append(error), on_log=quiet.log
+        )
         _publishers.add(self)
 
     def send(self, topic: str, partition: int, messages: Messages) -> None:
         """Hand a batch of messages for one partition over, in order; blocks while the client's queue is full."""
         waiting = pointers(messages)
         # librdkafka would pass over one that is too large, and send those behind it.
-        too_large = np.flatnonzero(waiting["key_len"] + waiting["len"] > self._largest)
+        too_large = np.flatnonzero(waiting["key_len"] + waiting["len"] + WIRE > self._largest)
         refused = waiting[too_large[:1]]
         if len(refused):
             waiting = waiting[: too_large[0]]
         while len(waiting):
-            waiting = waiting[self._producer.produce(topic, partition, waiting) :]
-            if len(waiting) and (code := int(waiting["err"][0])) != KafkaError._QUEUE_FULL:
-                raise _undelivered(KafkaError(code), waiting[0])
+            taken = self._producer.produce(topic, partition, waiting)
+            waiting = waiting[waiting["err"] != 0] if taken < len(waiting) else waiting[:0]
+            wrong = waiting[waiting["err"] != KafkaError._QUEUE_FULL]
+            if len(wrong):
+                raise _undelivered(KafkaError(int(wrong[0]["err"])), wrong[0])
             self._producer.poll(ROOM if len(waiting) else 0)
             self._raise_failure()
             if len(waiting):

@@ -25,6 +25,9 @@ _COPY = 0x2  # RD_KAFKA_MSG_F_COPY: the memory is ours again when the call retur
 _PURGE_ALL = 0x1 | 0x2  # RD_KAFKA_PURGE_F_QUEUE, _INFLIGHT
 _ERROR_SIZE = 512
 
+WIRE = 36
+"""Bytes that librdkafka adds to a message when it looks whether it is too large: all lengths, at their longest."""
+
 MESSAGE = np.dtype(
     [
         ("err", np.intc),
@@ -150,13 +153,14 @@ class NativeProducer:
     def produce(self, topic: str, partition: int, waiting: Waiting) -> int:
         """Take messages for one partition, in order, as many as fit; return how many were taken.
 
-        Fewer than all means that the queue is full, or that `waiting["err"]` of the next one says why it can't be sent.
+        Where that isn't all, `waiting["err"]` of the others says why: the queue is full, or it can't be sent.
         """
         handle = self._topics.get(topic)
         if handle is None:
-            handle = self._topics[topic] = self._library.rd_kafka_topic_new(
-                self._client, topic.encode(), None
-            )
+            handle = self._library.rd_kafka_topic_new(self._client, topic.encode(), None)
+            if handle is None:
+                raise KafkaException(KafkaError(KafkaError._INVALID_ARG, f"no topic can be called {topic!r}"))
+            self._topics[topic] = handle
         return int(
             self._library.rd_kafka_produce_batch(handle, partition, _COPY, waiting.ctypes.data, len(waiting))
         )

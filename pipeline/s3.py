@@ -1,5 +1,6 @@
 """The edge to S3: the only file that knows boto3, and where its exceptions become ours."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,10 +57,22 @@ _SMALL_COPY = 1024 * 1024
 """Bytes up to which a copy goes by way of us."""
 
 
+_making = threading.Lock()
+
+
 def client(settings: S3Settings, *, patience: float = 3) -> Any:
     """Return a boto3 client; where nothing answers, a call gives up after about three times `patience` seconds."""
+    with _making:  # boto3's sessions aren't for several threads at once
+        made = _client(settings, patience)
+    send_small_at_once(made)
+    made.meta.events.register("before-call.s3.UploadPart", _without_type)
+    measure(made)
+    return made
+
+
+def _client(settings: S3Settings, patience: float) -> Any:
     session, name = _session()
-    made = session.client(
+    return session.client(
         "s3",
         endpoint_url=settings.endpoint,
         aws_access_key_id=settings.access_key,
@@ -74,10 +87,6 @@ def client(settings: S3Settings, *, patience: float = 3) -> Any:
             user_agent=name,
         ),
     )
-    send_small_at_once(made)
-    made.meta.events.register("before-call.s3.UploadPart", _without_type)
-    measure(made)
-    return made
 
 
 def _without_type(params: dict[str, Any], **_: Any) -> None:
@@ -101,7 +110,7 @@ def _time(value: Any) -> datetime:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             found = read(value)
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             continue
         if found.tzinfo is not None:
             return found

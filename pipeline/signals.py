@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -51,8 +52,9 @@ class Ending:
         self._hear, self._call = os.pipe()
         os.set_blocking(self._call, False)
         self._called_before = signal.set_wakeup_fd(self._call, warn_on_full_buffer=False)
-        # What C's handler writes to the pipe is heard at once; Python's has nothing to do.
-        self._before = {number: signal.signal(number, lambda *_: None) for number in NUMBERS}
+        # What C's handler writes to the pipe is heard at once. Python's writes it once more: an event loop may have put a pipe
+        # of its own in this one's place.
+        self._before = {number: signal.signal(number, self._hear_of) for number in NUMBERS}
         self._listener = threading.Thread(target=self._listen, name="signals", daemon=True)
         self._listener.start()
         return self
@@ -67,6 +69,10 @@ class Ending:
         self._listener.join()
         os.close(self._hear)
         os.close(self._call)
+
+    def _hear_of(self, number: int, _: object) -> None:
+        with suppress(BlockingIOError):  # then there is enough to be heard
+            os.write(self._call, bytes([number]))
 
     def _listen(self) -> None:
         while (number := os.read(self._hear, 1)[0]) not in NUMBERS:

@@ -49,7 +49,9 @@ class Grammar:
         fields = self.fields(row)
         if self._never_closed.fullmatch(fields[-1]):
             return f"field {len(fields)} has a quote that is never closed"
-        wrong = next(i for i, field in enumerate(fields, 1) if not self._clean.fullmatch(field))
+        wrong = next((i for i, field in enumerate(fields, 1) if not self._clean.fullmatch(field)), 0)
+        if not wrong:
+            return "its fields can't be told apart"
         if not fields[wrong - 1].removeprefix(b" ").startswith(self._dialect.quote.encode()):
             return f"field {wrong} ends with an escape that escapes nothing"
         return f"field {wrong} has text after its closing quote"

@@ -9,7 +9,7 @@ from pipeline.errors import Unreachable
 from pipeline.kafka import PATIENCE
 
 _STINT = 2.0
-"""Seconds between two checks that belong to one wait, at most: they come twice a second."""
+"""Seconds between two checks that belong to one wait, at most: they come twice a second, or more often."""
 
 
 class Patience:

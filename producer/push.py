@@ -9,7 +9,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,12 @@ def push(
         patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line
         publisher = Publisher(settings, patience.check)
         here = _Push(stage, told, again, publisher, forgiving, contents, progress)
-        jobs = [_push(here, file, name) for file, name in zip(files, names, strict=True)]
+        try:
+            jobs = [_push(here, file, name) for file, name in zip(files, names, strict=True)]
+        except BaseException:
+            with suppress(MillstreamError):
+                forgiving.finish()
+            raise
         forgiving.finish()
     if wait:
         _wait(stage, [job for job in jobs if job is not None], progress)
@@ -184,6 +189,7 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
     sending = file.sending or Sending(
         lambda: stage.uploads, file.path, file.key, spooled.bytes, telling(here.told)
     )
+    here.contents.callback(sending.take_back)
     etag, crc32 = sending.complete()
     head = stage.uploads.head(file.key)
     same = head.etag == etag and crc32 == spooled.crc32

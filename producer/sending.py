@@ -46,7 +46,7 @@ class Sending:
         self.trace = span.context
         everything = {**metadata, **span.metadata()}
         self._etag: Future[str] = Future()
-        # A daemon: where S3 doesn't answer, nobody who ends has to wait for that.
+        # A daemon: where S3 can't be reached, nobody who ends has to wait until that is given up.
         self._thread = threading.Thread(
             target=self._send, args=(uploads, key, everything), name="send", daemon=True
         )

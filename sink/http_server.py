@@ -3,7 +3,8 @@
 import errno
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
@@ -100,7 +101,7 @@ def run(
     _allow_many_connections()
     share_freed()
     app = make_app(settings, uploads, results, reload, trial, picture)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -125,6 +126,15 @@ def run(
         server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without handlers of signals: `pipeline.signals` listens, and sees to it that it ends in time."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 def _allow_many_connections() -> None:

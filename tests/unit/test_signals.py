@@ -61,6 +61,25 @@ with Ending() as ending:
         assert asked(code, times=times) == (3, "finished\n")
 
 
+def test_it_is_heard_where_an_event_loop_has_its_own_pipe_for_signals() -> None:
+    """The reader's takes the place of whichever was there."""
+    code = f"""
+import asyncio, uvloop
+stop = threading.Event()
+
+async def until_stopped():
+    {SAY}
+    while not stop.is_set():
+        await asyncio.sleep(0.01)
+
+with Ending() as ending:
+    ending.then(stop.set)
+    uvloop.run(until_stopped())
+    leave(3)
+"""
+    assert asked(code) == (3, "")
+
+
 @pytest.mark.parametrize("busy", ["time.sleep(60)", NOTHING_ANSWERS])
 def test_what_hangs_is_left_after_a_while(busy: str) -> None:
     """A broker that doesn't answer keeps nobody."""
