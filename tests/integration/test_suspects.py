@@ -117,7 +117,7 @@ def test_the_row_that_kills_is_rejected_and_no_other(
     weights[170] = how
     found = suspects.process(batch(job, weights))
     assert (found.results, found.rejected, found.dropped) == (299, 1, 0)
-    messages = dict(Messages.joined(found.messages))
+    messages = dict(iter(Messages.joined(found.messages)))
     assert len(messages) == 300
     [key] = [key for key in messages if key.endswith(b":rejected")]
     assert key == f"{job.file_id}:170:rejected".encode()
@@ -147,7 +147,7 @@ def test_a_calculation_that_kills_with_every_row_is_given_up_soon(
     monkeypatch.setattr("processor.suspects.MOST", 1)
     found = suspects.process(batch(job, ["exit"] * 5 + ["7"] * 3))
     assert (found.results, found.rejected) == (3, 5)
-    assert len(dict(Messages.joined(found.messages))) == 8
+    assert len(dict(iter(Messages.joined(found.messages)))) == 8
 
 
 def test_what_can_not_be_loaded_is_no_row_s_fault(suspects: Suspects, job: Job, tmp_path: Path) -> None:
