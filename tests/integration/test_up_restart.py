@@ -19,7 +19,7 @@ from millstream import ports
 from tests.integration.chain import CONFIGURATION, ROOT, millstream
 from tests.integration.test_up import Up
 
-ROWS = 300_000
+ROWS = 600_000
 
 
 def csv(rows: int) -> bytes:
