@@ -32,8 +32,9 @@ from sink.http_reader import Reader, TheReader
 IDLE = 60.0
 """Seconds without a byte after which an upload is given up."""
 
-STOPPING = 1.5
-"""Seconds that an upload may go on once the server is asked to end; then it is answered, before its connection is closed."""
+STOPPING = 1.0
+"""Seconds that an upload may go on once the server is asked to end; then S3 is told, and it is answered, before its connection
+is closed (`http_server.GRACE`)."""
 
 _QUEUED = 64
 """Pieces, of 64 KB at most, that may wait while S3 takes a part."""
