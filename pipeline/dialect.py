@@ -30,7 +30,10 @@ MALFORMED = "_malformed"
 MAX_LINE = 16 * 1024 * 1024
 """The longest row that is read, in bytes of UTF-8; DuckDB's own limit is 2 MB."""
 
-_BUFFER = MAX_LINE + 4 * 1024 * 1024  # a row lies in two buffers at most, and DuckDB holds three
+BUFFER = MAX_LINE + 4 * 1024 * 1024
+"""Bytes that DuckDB reads at once. A row lies in two such buffers at most, and DuckDB holds three. Left alone it takes 16 of
+the longest rows: 256 MB."""
+
 NO_FIELD = "MillstreamFindsNoFieldHere"
 """What DuckDB is told to read as null, so that nothing else is. Letters only: it allows no delimiter in it."""
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space", ":": "colon"}
@@ -167,7 +170,7 @@ def read_csv_sql(path: str | PathLike[str], dialect: Dialect, columns: Sequence[
         "parallel": "false",
         "hive_partitioning": "false",
         "max_line_size": str(MAX_LINE),
-        "buffer_size": str(_BUFFER),
+        "buffer_size": str(BUFFER),
     }
     if dialect.takes_any_line_end:
         options["new_line"] = literal("\\n")

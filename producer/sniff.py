@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides, path_literal
+from pipeline.dialect import BUFFER, MAX_LINE, Dialect, DialectOverrides, path_literal
 from pipeline.duck import Error, connect, fold, is_out_of_memory, literal, shared
 from pipeline.errors import InputError, UsageError
 from producer.grammar import Grammar
@@ -98,10 +98,14 @@ def _guess(path: Path, told: DialectOverrides) -> _Guess | None:
     known = {"delim": told.delimiter or None, "quote": told.quote, "escape": told.escape}
     options = [f"{name}={literal(value)}" for name, value in known.items() if value is not None]
     options += [f"skip={told.skip}"] if told.skip is not None else []
-    query = (
-        "SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, len(Columns) "
-        f"FROM sniff_csv({', '.join([path_literal(path), 'all_varchar=true', f'max_line_size={MAX_LINE}', *options])})"
-    )
+    given = [
+        path_literal(path),
+        "all_varchar=true",
+        f"max_line_size={MAX_LINE}",
+        f"buffer_size={BUFFER}",
+        *options,
+    ]
+    query = f"SELECT Delimiter, Quote, Escape, SkipRows, HasHeader, len(Columns) FROM sniff_csv({', '.join(given)})"
     try:
         delimiter, quote, escape, skip, header, columns = _ask(query)
     except Error:

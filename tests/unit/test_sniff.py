@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides
-from pipeline.duck import Error, connect
+from pipeline.duck import FILE_MEMORY, Error, connect
 from pipeline.errors import InputError, UsageError
 from producer.sniff import _is_evident, sniff
 
@@ -143,6 +143,18 @@ def test_two_thousand_columns(sniffed: Sniff) -> None:
     names = tuple(f"c{i}" for i in range(2000))
     row = ",".join("1" * 2000)
     assert sniffed(",".join(names) + "\n" + f"{row}\n" * 50) == (Dialect(), names)
+
+
+def test_a_file_larger_than_the_database_that_reads_files_is_looked_at_within_it(
+    sniffed: Sniff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_wanted(**_: object) -> None:
+        raise AssertionError("one with a gigabyte was opened")
+
+    monkeypatch.setattr("producer.sniff.connect", not_wanted)
+    row = "1,2,3,4,5,6,7,8,9,it's a wide one,11\n"
+    text = "a,b,c,d,e,f,g,h,i,j,k\n" + row * (4 * FILE_MEMORY * 1024 * 1024 // len(row))
+    assert sniffed(text) == (Dialect(), tuple("abcdefghijk"))
 
 
 def test_a_file_is_looked_at_though_others_that_are_read_leave_no_memory(
