@@ -9,8 +9,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from importlib.metadata import version
+from ipaddress import ip_address
 from itertools import chain, count
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -82,11 +84,31 @@ def _client(settings: S3Settings, patience: float) -> Any:
             connect_timeout=patience,
             read_timeout=60,
             retries={"total_max_attempts": 3, "mode": "standard"},
-            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+            s3=_options(settings.endpoint),
             max_pool_connections=32,
             user_agent=name,
         ),
     )
+
+
+def _options(endpoint: str | None) -> dict[str, Any]:
+    """Return the S3 part of a client's configuration.
+
+    botocore leaves a body out of the signature where TLS protects it, and signs it elsewhere, though on this machine nobody
+    can get in between: 0.2 s of CPU for 52 MB, more than all else that sending takes. A CRC-32 goes with each body anyway.
+    """
+    if endpoint is None:
+        return {"addressing_style": "auto"}
+    return {"addressing_style": "path"} | ({"payload_signing_enabled": False} if _is_here(endpoint) else {})
+
+
+def _is_here(endpoint: str) -> bool:
+    """Whether an endpoint is on this very machine."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _without_type(params: dict[str, Any], **_: Any) -> None:

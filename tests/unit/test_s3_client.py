@@ -1,6 +1,9 @@
 """How a call of S3 goes out: what boto3 adds to it by itself is measured, and kept where it is worth its time."""
 
+import base64
+import hashlib
 import io
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +27,12 @@ def sent() -> list[Any]:
 
 @pytest.fixture
 def store(sent: list[Any]) -> S3Store:
-    """A store whose calls end where they would be sent."""
-    client = s3.client(S3Settings(endpoint="http://127.0.0.1:9", access_key="a", secret_key="b"))
+    return _store(sent, "http://127.0.0.1:9")
+
+
+def _store(sent: list[Any], endpoint: str) -> S3Store:
+    """Return a store whose calls end where they would be sent."""
+    client = s3.client(S3Settings(endpoint=endpoint, access_key="a", secret_key="b"))
 
     def send(request: Any, **_: Any) -> None:
         sent.append(request)
@@ -71,3 +78,32 @@ def test_a_call_says_who_makes_it(store: S3Store, sent: list[Any]) -> None:
 )
 def test_times_are_read_as_s3_writes_them(text: str) -> None:
     assert s3._time(text) == datetime(2026, 7, 29, 1, 45, 4, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "signed"),
+    [
+        ("http://127.0.0.1:9", False),
+        ("http://127.8.9.1:9", False),
+        ("http://localhost:9", False),
+        ("http://[::1]:9", False),
+        ("http://10.0.0.1:9", True),
+        ("http://localhost.example.com:9", True),
+        ("http://minio:9000", True),
+    ],
+)
+def test_a_body_is_signed_wherever_somebody_may_get_in_between(
+    sent: list[Any], endpoint: str, signed: bool
+) -> None:
+    with pytest.raises(Sent):
+        _store(sent, endpoint).put("orders.csv", b"content")
+    headers = {name.lower(): value for name, value in sent[0].headers.items()}
+    hashed = hashlib.sha256(b"content").hexdigest()
+    assert _text(headers["x-amz-content-sha256"]) == (hashed if signed else "UNSIGNED-PAYLOAD")
+    crc = base64.b64encode(zlib.crc32(b"content").to_bytes(4)).decode()
+    assert _text(headers["x-amz-checksum-crc32"]) == crc
+    assert "x-amz-checksum-crc32" in _text(headers["authorization"])
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
