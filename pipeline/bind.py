@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
-from pipeline.duck import Error, fold, free_prefix, literal, locked, message, quote
+from pipeline.duck import TRIAL_MEMORY, Error, fold, free_prefix, literal, locked, message, quote
 from pipeline.errors import CalculationError, InputError
 from pipeline.expressions import check
 from pipeline.limits import memory_ceiling, size_in_bytes, time_limit
 from pipeline.types import ColumnType
 
-_MEMORY, _SECONDS = "256MB", 5.0
-"""What an expression may take when it is tried on one row."""
+_SECONDS = 5.0
+"""What an expression may take when it is tried on one row, with TRIAL_MEMORY."""
 
 _EXAMPLES = {
     "DATE": "2000-01-01",
@@ -97,9 +97,9 @@ def _type_of(expression: str, kinds: Mapping[str, ColumnType], used: Iterable[st
     ]
     source = f" FROM (SELECT {', '.join(cells)})" if cells else ""
     text = f"CAST((\n{expression}\n) AS VARCHAR)"
-    con = locked(memory_limit=_MEMORY)
+    con = locked(memory_limit=TRIAL_MEMORY)
     try:
-        with memory_ceiling(size_in_bytes(_MEMORY)), time_limit(con, _SECONDS):
+        with memory_ceiling(size_in_bytes(TRIAL_MEMORY)), time_limit(con, _SECONDS):
             described = con.execute(f"DESCRIBE SELECT (\n{expression}\n) AS x{source}").fetchall()[0][1]
             con.execute(f"SELECT TRY([{text}]){source}" if cells else f"SELECT {text}").fetchall()
     except Error as error:

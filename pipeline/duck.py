@@ -36,6 +36,9 @@ MEMORY_LIMIT = "1GB"
 FILE_MEMORY = 72
 """MB of the database that reads files. DuckDB keeps files' pages until its limit is reached, so that is low."""
 
+TRIAL_MEMORY = "256MB"
+"""The limit of the one database in which expressions are checked, and tried on a row."""
+
 _LONGEST_MESSAGE = 300
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from pipeline.duck import fold, locked
+from pipeline.duck import TRIAL_MEMORY, fold, locked
 
 _CLOCK = "depends on when it is computed, not on the row alone"
 _CHANCE = "another value each time it is computed"
@@ -53,6 +53,9 @@ _REASONS = {
     **dict.fromkeys(["to_aggregate_state", "combine", "finalize", "parse_duckdb_log_message"], _INNER),
 }
 
+_ARITHMETIC = {"+", "-", "*", "/", "//", "%"}
+"""Operators that nearly every calculation has, of their arguments alone in any release: reading the catalogue takes 50 ms."""
+
 AGGREGATING = {"list_aggregate", "list_aggr", "aggregate", "array_aggregate", "array_aggr"}
 """Functions that are given an aggregate by name, and apply it to a list of the row's."""
 
@@ -73,7 +76,7 @@ class _Function:
 @cache
 def _catalogue() -> dict[str, _Function]:
     found: dict[str, _Function] = {}
-    rows = locked().execute(
+    rows = locked(memory_limit=TRIAL_MEMORY).execute(
         "SELECT function_name, function_type, stability, macro_definition, parameters, parameter_types "
         "FROM duckdb_functions() WHERE internal"
     )
@@ -91,7 +94,10 @@ def _catalogue() -> dict[str, _Function]:
 @cache
 def _types() -> frozenset[str]:
     return frozenset(
-        fold(name) for (name,) in locked().execute("SELECT type_name FROM duckdb_types()").fetchall()
+        fold(name)
+        for (name,) in locked(memory_limit=TRIAL_MEMORY)
+        .execute("SELECT type_name FROM duckdb_types()")
+        .fetchall()
     )
 
 
@@ -114,6 +120,8 @@ def takes_lambda(name: str) -> bool:
 def reason(name: str, arguments: int | None = None) -> str | None:
     """Return why a function can't be called (with so many arguments), or None where it can."""
     name = fold(name)
+    if name in _ARITHMETIC:
+        return None
     if name in _REASONS:
         return _REASONS[name]
     if name.startswith("__"):
@@ -148,7 +156,11 @@ def aggregate_of(arguments: Sequence[dict[str, Any]]) -> str | None:
 
 def _macro_reason(definition: str, parameters: tuple[str, ...]) -> str | None:
     """Return why a macro of DuckDB's own can't be called: it may be made of what could be called itself."""
-    answer = locked().execute("SELECT json_serialize_sql(?)", ["SELECT " + definition]).fetchall()[0][0]
+    answer = (
+        locked(memory_limit=TRIAL_MEMORY)
+        .execute("SELECT json_serialize_sql(?)", ["SELECT " + definition])
+        .fetchall()[0][0]
+    )
     for node in _nodes(json.loads(answer)["statements"][0]["node"]["select_list"]):
         kind = node["class"]
         if kind in _REFUSED_IN_MACROS:
