@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pipeline.dialect import MAX_LINE, Dialect, DialectOverrides
 from pipeline.duck import FILE_MEMORY, Error, connect
 from pipeline.errors import InputError, UsageError
-from producer.sniff import _is_evident, sniff
+from producer.sniff import _SNIFFED, _guess, _is_evident, sniff
 
 Sniff = Callable[..., tuple[Dialect, tuple[str, ...]]]
 
@@ -223,6 +223,16 @@ def test_what_is_told_without_duckdb_is_what_its_guess_would_make_of_it(text: st
         assert _outcome(path) == found
 
 
+@pytest.mark.parametrize("odd", ["it's,'x'\n", "'a,b',\\\"c\n", "\n\n", "1;2|3\n", "# 1\n", "'\n"])
+def test_duckdb_looks_at_no_more_of_a_large_file_than_what_is_looked_at_here(
+    tmp_path: Path, odd: str
+) -> None:
+    """Where this fails after DuckDB was updated, _SNIFFED isn't what its sniffer looks at any more."""
+    (plain := tmp_path / "plain.csv").write_text("a,b\n" + "1,2\n" * 1_100_000)
+    (other := tmp_path / "other.csv").write_text("a,b\n" + "1,2\n" * _SNIFFED + odd * 400_000)
+    assert _guess(other, DialectOverrides()) == _guess(plain, DialectOverrides())
+
+
 def _outcome(path: Path) -> object:
     try:
         return sniff(path)
@@ -245,12 +255,15 @@ def _outcome(path: Path) -> object:
         ("Report\n\na,b\n", False),
         ("Report\r\n\r\na,b\r\n", False),
         ("\na,b\n", False),
-        ("a,b\n" + "1,2\n" * 100_000, False),
+        ("a,b\n" + "1,2\n" * 100_000, True),
+        ("a,b\n" + "1,2\n" * 1_100_000 + "1,it's\n", True),  # DuckDB doesn't look there either
+        ("a,b\n" + "1,2\n" * 20_000 + "1,it's\n", False),
+        ("a,b\n" + "1,2\n" * 1_100_000 + '"1",2\n', True),
+        ('a,b\n"1",2\n' + "1,2\n" * 1_100_000, False),  # a quoted line end more, and a row less is looked at
+        ("a,b\n" + "1,{}\n".format("x" * 500) * 9_000, False),
     ],
 )
-def test_only_what_is_small_and_plain_is_told_without_duckdb(
-    tmp_path: Path, text: str, evident: bool
-) -> None:
+def test_only_what_is_plain_is_told_without_duckdb(tmp_path: Path, text: str, evident: bool) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(text.encode())
     assert _is_evident(path, DialectOverrides()) is evident
