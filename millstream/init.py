@@ -59,7 +59,7 @@ def init(path: Path, told: DialectOverrides) -> str:
         dialect, columns = sniff(file.path, told, encoding=file.encoding)
         block = next(read(file.path, dialect, columns, block=SAMPLE), None)
         empty = pa.table({column: pa.array([], pa.string()) for column in columns})
-        guesses = guess_types(block.table if block is not None else empty)
+        guesses = guess_types(block.table() if block is not None else empty)
     text = declaration(_label(name, declared), name, guesses)
     head = there.rstrip("\n") + "\n\n" if there else "# What Millstream computes from which files.\n\n"
     target.write_text(head + text, encoding="utf-8")

@@ -54,7 +54,7 @@ def trial(
         if block is None:
             yield "the file has a header and no rows"
             return
-        yield from _shown(block, calculator.run(block.table), prepared, rows)
+        yield from _shown(block, calculator.run(block.table()), prepared, rows)
 
 
 def _shown(block: Block, calculated: Calculated, prepared: Prepared, rows: int) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _shown(block: Block, calculated: Calculated, prepared: Prepared, rows: int) 
         row = int(block.row_numbers[place])
         values = [outputs[name] for name, _ in bound.outputs]
         lines[row] = [str(row), *ids.values(), *("NULL" if value is None else value for value in values), ""]
-    ids = block.table.select(bound.ids).to_pylist()
+    ids = block.table().select(bound.ids).to_pylist()
     for reject in calculated.rejects:
         row = int(block.row_numbers[reject.index])
         why = (

@@ -126,10 +126,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         block = next(read(file.path, prepared.dialect, prepared.columns, block=FURTHER), None)
         if block is None:
             raise InputError("the file has a header and no rows")
-        calculated = Calculator(bound, memory_limit=CALCULATION, seconds=5.0).run(block.table)
+        calculated = Calculator(bound, memory_limit=CALCULATION, seconds=5.0).run(block.table())
     names = [name for name, _ in bound.outputs]
     numbers = block.row_numbers.tolist()
-    cells = dict(zip(numbers, (list(row.values()) for row in block.table.to_pylist()), strict=True))
+    cells = dict(zip(numbers, (list(row.values()) for row in block.table().to_pylist()), strict=True))
     results = {
         numbers[place]: [row[name] for name in names]
         for place, row in zip(calculated.good.tolist(), calculated.outputs.to_pylist(), strict=True)
@@ -205,7 +205,7 @@ def _suggest(name: str, file: Any, told: Any) -> str:
     dialect, columns = sniff(file.path, told, encoding=file.encoding)
     block = next(read(file.path, dialect, columns, block=SAMPLE), None)
     empty = pa.table({column: pa.array([], pa.string()) for column in columns})
-    return declaration("mine", name, guess_types(block.table if block is not None else empty))
+    return declaration("mine", name, guess_types(block.table() if block is not None else empty))
 
 
 def _error(text: str) -> bytes:

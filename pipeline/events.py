@@ -79,8 +79,25 @@ def rows_per_partition(file_id: str, rows: int, block: int, partitions: int) -> 
 
 
 def row_keys(file_id: str, rows: Ints) -> pa.Array:
-    """Return the key of each row number, as `large_binary`."""
-    return lines.joined(f"{file_id}:", pa.array(rows).cast(pa.large_string()))
+    """Return the key of each row number, as `large_binary`.
+
+    Those of a block mostly have equally many digits: they are written into a matrix of bytes, one column after the other.
+    """
+    digits = len(str(rows.max(initial=0)))
+    if not len(rows) or digits != len(str(rows.min())):
+        return lines.joined(f"{file_id}:", pa.array(rows).cast(pa.large_string()))
+    head = np.frombuffer(f"{file_id}:".encode("ascii"), np.uint8)
+    keys = np.empty((len(rows), len(head) + digits), np.uint8)
+    keys[:, : len(head)] = head
+    rest = rows
+    for column in range(keys.shape[1] - 1, len(head) - 1, -1):
+        shorter = rest // 10
+        keys[:, column] = rest - 10 * shorter + ord("0")
+        rest = shorter
+    offsets = np.arange(len(rows) + 1, dtype=np.int64) * keys.shape[1]
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(keys)]
+    )
 
 
 def rejected_key(file_id: str, row: int) -> bytes:

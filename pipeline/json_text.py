@@ -5,6 +5,7 @@ One object per row is built by joining constant pieces (`{"a":"`, `","b":"`, …
 
 import json
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -57,20 +58,28 @@ def typed(column: pa.Array, kind: ColumnType) -> pa.Array:
     return pc.fill_null(column, "null")
 
 
+def frame(names: Sequence[str], strings: Collection[int]) -> list[str]:
+    """Return what stands around the values of an object with these members: before each, and after the last.
+
+    Values at `strings` are the inside of JSON strings: their quotes are part of the frame.
+    """
+    pieces = []
+    before = "{"
+    for at, name in enumerate(names):
+        quote = '"' if at in strings else ""
+        pieces.append(f"{before}{json.dumps(name, ensure_ascii=False)}:{quote}")
+        before = quote + ","
+    return [*pieces, before[:-1] + "}"]
+
+
 def objects(names: Sequence[str], columns: Sequence[pa.Array], *, strings: Collection[int] = ()) -> pa.Array:
     """Return one JSON object per row, as `large_binary`: `names` are its members, `columns` their values as JSON text, none
     null.
 
-    Columns at `strings` are the inside of JSON strings: their quotes are part of what stands between, which is cheaper than
-    adding them to each cell.
+    Columns at `strings` are the inside of JSON strings, which is cheaper than adding quotes to each cell.
     """
-    pieces: list[pa.Array | str] = []
-    lead = "{"
-    for at, (name, column) in enumerate(zip(names, columns, strict=True)):
-        quote = '"' if at in strings else ""
-        pieces += [f"{lead}{json.dumps(name, ensure_ascii=False)}:{quote}", column]
-        lead = quote + ","
-    return lines.joined(*pieces, lead[:-1] + "}")
+    *before, last = frame(names, strings)
+    return lines.joined(*chain.from_iterable(zip(before, columns, strict=True)), last)
 
 
 def string_objects(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Array:

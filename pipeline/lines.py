@@ -22,3 +22,11 @@ def text(rows: pa.Array, between: bytes) -> bytes:
     everything = pa.LargeListArray.from_arrays(pa.array([0, len(rows)], pa.int64()), rows)
     whole: bytes = pc.binary_join(everything, pa.scalar(between, pa.large_binary()))[0].as_py()
     return whole
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, copied only where it is in several pieces."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    return joined if isinstance(joined, pa.Array) else pa.concat_arrays(joined.chunks)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline import json_text
 from pipeline.events import reject_value
+from pipeline.lines import whole
 from pipeline.types import ColumnType
 
 
@@ -15,16 +16,12 @@ def result_values(ids: pa.Table, outputs: pa.Table, types: Sequence[ColumnType])
 
     `ids` and `outputs` are string columns; `outputs` holds DuckDB's text of each value, null where it is NULL.
     """
-    columns = [json_text.escaped(_whole(column)) for column in ids.columns]
+    columns = [json_text.escaped(whole(column)) for column in ids.columns]
     columns += [
-        json_text.typed(_whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)
+        json_text.typed(whole(column), kind) for column, kind in zip(outputs.columns, types, strict=True)
     ]
     names = [*ids.column_names, *outputs.column_names]
     return json_text.objects(names, columns, strings=range(ids.num_columns))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 def reject(row: bytes | None, error: str, column: str | None, limit: int) -> bytes:

@@ -149,7 +149,7 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
             closing(reading)
         )  # its thread and its file end here, whatever happens
         limit = stage.settings.message_bytes
-        events = (encode(block, job.file_id, job.columns, limit) for block in blocks)
+        events = (encode(block, job.file_id, limit) for block in blocks)
         reached = publish_rows(
             job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance, now=work.now
         )

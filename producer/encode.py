@@ -3,14 +3,12 @@
 No Python is run per row but for those that are malformed or too large.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.events import malformed_value, rejected_key, row_keys
-from pipeline.json_text import string_objects
 from pipeline.messages import Messages, sizes
 from producer.reader import Block
 
@@ -29,12 +27,11 @@ class Events:
     messages: Messages
 
 
-def encode(block: Block, file_id: str, columns: Sequence[str], limit: int) -> Events:
+def encode(block: Block, file_id: str, limit: int) -> Events:
     """Return the events of a block, malformed rows last; what would be a message of more than `limit` bytes, key and all, is
     malformed.
     """
-    values = string_objects(columns, [_whole(column) for column in block.table.columns])
-    messages = Messages(row_keys(file_id, block.row_numbers), values)
+    messages = Messages(row_keys(file_id, block.row_numbers), block.objects)
     too_large = _too_large(messages, limit)
     bad: dict[bytes, bytes] = {}
     for index, size in too_large.items():
@@ -50,11 +47,6 @@ def encode(block: Block, file_id: str, columns: Sequence[str], limit: int) -> Ev
     if bad:
         messages = Messages.joined([messages, Messages.of(list(bad), list(bad.values()))])
     return Events(block.number, block.rows, len(bad), block.end, messages)
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
 
 
 def _too_large(messages: Messages, limit: int) -> Mapping[int, int]:

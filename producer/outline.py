@@ -116,6 +116,16 @@ class Outline:
             wanted -= len(taken[-1])
         return Extents.joined(taken)
 
+    def put_back(self, taken: Extents) -> None:
+        """Let the rows that were taken last be the next ones again."""
+        self._held = Extents.joined([taken, self._held])
+
+    def has_more(self) -> bool:
+        """Whether there are rows left."""
+        one = self.take(1)
+        self.put_back(one)
+        return len(one) > 0
+
     def text(self, start: int, end: int) -> bytes:
         """Return bytes of the file, wherever the outline is."""
         return os.pread(self._file.fileno(), end - start, start)

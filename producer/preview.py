@@ -34,7 +34,7 @@ def preview(path: Path, told: DialectOverrides, explain: Callable[[str], None]) 
         explain(f"{len(columns)} columns: {', '.join(columns)}")
         rows = malformed = 0
         for each in read(file.path, dialect, columns, block=block):
-            events = encode(each, NO_FILE_ID, columns, limit)
+            events = encode(each, NO_FILE_ID, limit)
             rows, malformed = rows + events.rows, malformed + events.malformed
             yield b"".join(itertools.starmap(_line, events.messages))
         for share in rows_per_partition(NO_FILE_ID, rows, block, partitions).values() or [0]:

@@ -1,12 +1,12 @@
 """Reads a spooled CSV file as blocks of rows, values exactly as they are in the file.
 
-DuckDB reads the values; `producer.outline` walks beside it over the same bytes, and gives what DuckDB doesn't:
+As long as nothing in it has to be understood, `producer.plain` makes events of its text. From the first block on where
+something has, DuckDB reads the values; `producer.outline` walks beside it over the same bytes, and gives what DuckDB doesn't:
 the line and the text of a row that can't be read, and the certainty that no row was lost or made up. Where the
 two count differently the file is refused.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, stat
@@ -19,7 +19,12 @@ from pipeline.dialect import NO_FIELD, Dialect, read_csv_sql
 from pipeline.duck import FILE_MEMORY, Error, connect, is_out_of_memory, message, shared, stream
 from pipeline.errors import InputError
 from pipeline.events import TEXT_LIMIT
+from pipeline.json_batch import decode_objects
+from pipeline.json_text import string_objects
+from pipeline.lines import whole
+from producer.ahead import Ahead
 from producer.outline import Extents, Outline
+from producer.plain import Plain
 
 BLOCK = 8192
 
@@ -49,19 +54,25 @@ class Malformed:
 class Block:
     """Consecutive rows: `rows` of them, malformed ones included, from row `first_row` on.
 
-    `table` has the well-formed ones, all columns strings, none null; `row_numbers` has their row numbers. `end`
-    is how many bytes of the file lie before the block's end. `locate` gives the line and the text of a row of
-    `table` by its index there, as Malformed has them, as long as the file is being read.
+    `columns` are the file's. `objects` has the well-formed ones, each a JSON object of strings, as `large_binary`;
+    `row_numbers` has their row numbers. `end` is how many bytes of the file lie before the block's end. `locate` gives the line
+    and the text of a row of `objects` by its index there, as Malformed has them, as long as the file is being read.
     """
 
     number: int
     first_row: int
     rows: int
-    table: pa.Table
+    columns: Sequence[str]
+    objects: pa.Array
     row_numbers: npt.NDArray[np.int64]
     malformed: list[Malformed]
     end: int
     locate: Callable[[int], tuple[int, str]]
+
+    def table(self) -> pa.Table:
+        """Return `objects` as columns, all of them strings: what calculations get to see."""
+        schema = pa.schema([(column, pa.string()) for column in self.columns])
+        return decode_objects(self.objects.to_pylist(), schema).table
 
 
 def read(
@@ -79,40 +90,60 @@ def read(
     that its text would have to be cut.
     """
     spooled = dialect.model_copy(update={"encoding": "utf-8"})
-    first = from_block * block
     with Outline(path, spooled) as outline:
-        _pass_over(outline, first)
-        tables = _tables(path, spooled, columns, block, first, outline)
-        for number, rows in enumerate(tables, from_block):
-            yield _block(number, number * block, rows, outline)
+        _pass_over(outline, from_block * block)
+        done = from_block
+        for plain in _plain(outline, spooled, columns, block, from_block):
+            yield plain
+            done = plain.number + 1
+        if not outline.has_more():
+            return
+        tables = _tables(path, spooled, columns, block, done * block, outline)
+        for number, rows in enumerate(tables, done):
+            yield _block(number, number * block, columns, rows, outline)
         if len(outline.take(1)):
             raise _disagreement(outline)
 
 
-def _block(number: int, first_row: int, rows: pa.Table, outline: Outline) -> Block:
-    """Pair what DuckDB read with what the outline found."""
+def _plain(
+    outline: Outline, dialect: Dialect, columns: Sequence[str], size: int, number: int
+) -> Iterator[Block]:
+    """Yield blocks as long as their text is plain."""
+    plain = Plain(dialect, columns)
+    while plain.possible and len(extents := outline.take(size)):
+        start, end, rows = int(extents.starts[0]), int(extents.ends[-1]), len(extents)
+        objects = None if extents.faults else plain.objects(outline.text(start, end), rows)
+        if objects is None:
+            outline.put_back(extents)
+            break
+        first = number * size
+        locate = partial(_locate, extents, outline, np.arange(rows))
+        yield Block(number, first, rows, columns, objects, np.arange(first, first + rows), [], end, locate)
+        number += 1
+
+
+def _block(number: int, first_row: int, columns: Sequence[str], rows: pa.Table, outline: Outline) -> Block:
+    """Pair what DuckDB read with what the outline found: `rows` has the columns, strings, and the flag of malformed rows."""
     extents = outline.take(rows.num_rows)
     if len(extents) != rows.num_rows:
         raise _disagreement(outline)
     flags = rows.column(rows.num_columns - 1).to_numpy()
     table = rows.select(range(rows.num_columns - 1))
-    numbers = np.arange(first_row, first_row + rows.num_rows)
-    end = int(extents.ends[-1]) if len(extents) else 0
-    if not extents.faults and not flags.any():
-        _check_complete(table, extents.lines)
-        locate = partial(_locate, extents, outline, np.arange(rows.num_rows))
-        return Block(number, first_row, rows.num_rows, table, numbers, [], end, locate)
-    bad = flags.copy()
-    bad[list(extents.faults)] = True
-    malformed = [
-        _malformed(first_row + int(i), int(i), table.num_columns, extents, outline)
-        for i in np.flatnonzero(bad)
-    ]
-    good = np.flatnonzero(~bad)
-    table = table.take(good)
+    good, malformed = np.arange(rows.num_rows), list[Malformed]()
+    if extents.faults or flags.any():
+        bad = flags.copy()
+        bad[list(extents.faults)] = True
+        malformed = [
+            _malformed(first_row + int(i), int(i), table.num_columns, extents, outline)
+            for i in np.flatnonzero(bad)
+        ]
+        good = np.flatnonzero(~bad)
+        table = table.take(good)
     _check_complete(table, extents.lines[good])
+    objects = string_objects(columns, [whole(column) for column in table.columns])
     locate = partial(_locate, extents, outline, good)
-    return Block(number, first_row, rows.num_rows, table, numbers[good], malformed, end, locate)
+    end = int(extents.ends[-1]) if len(extents) else 0
+    return Block(number, first_row, rows.num_rows, columns, objects, first_row + good, malformed, end, locate)
 
 
 def _locate(extents: Extents, outline: Outline, rows: npt.NDArray[np.int64], index: int) -> tuple[int, str]:
@@ -176,24 +207,15 @@ def _tables(
     tables = _read(path, dialect, columns, block, first)
     try:
         # A thread for a file that is read at once costs as much as reading it.
-        yield from tables if stat(path).st_size <= SMALL else _ahead(tables)
+        if stat(path).st_size <= SMALL:
+            yield from tables
+        else:
+            with Ahead(tables) as ahead:
+                yield from ahead
     except (Error, OSError) as error:
         line = outline.line
         _pass_over(outline, 2**62)  # which says so where a row is too long
         raise InputError(f"after line {line}: {message(error)}") from error
-
-
-def _ahead(tables: Generator[pa.Table, None, None]) -> Iterator[pa.Table]:
-    """Yield tables, reading the next while one is worked on."""
-    with ThreadPoolExecutor(1, "read-csv") as reader:
-        ahead = reader.submit(next, tables, None)
-        try:
-            while (table := ahead.result()) is not None:
-                ahead = reader.submit(next, tables, None)
-                yield table
-        finally:
-            ahead.exception()
-            reader.submit(tables.close).result()
 
 
 def _read(

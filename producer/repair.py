@@ -93,7 +93,7 @@ class Repair:
             )
             found = contents.enter_context(closing(reading))
             limit = stage.settings.message_bytes
-            events = (encode(block, job.file_id, job.columns, limit) for block in _only(found, blocks))
+            events = (encode(block, job.file_id, limit) for block in _only(found, blocks))
             publish_rows(job, events, Position(), sender, topic, sent=sent, acknowledged=heartbeat.advance)
         still = {
             partition: missing.round

@@ -114,14 +114,12 @@ def _settled(table: pa.Table) -> pa.Table:
 def _json(names: list[str], types: list[ColumnType], groups: Iterable[pa.Table]) -> Iterator[bytes]:
     lead = b"[\n"
     for group in groups:
-        values = [typed(column, kind) for column, kind in zip(map(_array, group.columns), types, strict=True)]
+        values = [
+            typed(column, kind) for column, kind in zip(map(lines.whole, group.columns), types, strict=True)
+        ]
         yield lead + lines.text(objects(names, values), b",\n")
         lead = b",\n"
     yield b"[]\n" if lead == b"[\n" else b"\n]\n"
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 class _Pieces(io.RawIOBase):

@@ -173,7 +173,7 @@ def test_a_row_above_the_limit_is_malformed_and_its_text_fits(contents: ExitStac
     upload = taken(here, f"order_id,quantity\n1,1\n2,{long}\n3,3\n".encode(), contents)
     assert upload.file is not None
     blocks = read(upload.file.path, upload.job.dialect, upload.job.columns, block=100)
-    events = encode(next(blocks), upload.job.file_id, upload.job.columns, limit=20_000)
+    events = encode(next(blocks), upload.job.file_id, limit=20_000)
     messages = {key.decode().partition(":")[2]: value for key, value in events.messages}
     assert list(messages) == ["0", "2", "1:rejected"]
     value = json.loads(messages["1:rejected"])

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline import events
@@ -49,10 +49,20 @@ def test_the_shares_of_a_file_are_what_its_rows_give_one_by_one(
     assert events.rows_per_partition(FILE, rows, block, partitions) == counted
 
 
-@given(st.lists(st.integers(0, 10**18 - 1), max_size=50))
+@given(
+    st.lists(st.integers(0, 10**18 - 1), max_size=50)
+    | st.integers(0, 17).flatmap(
+        lambda digits: st.lists(st.integers(10**digits, 10 ** (digits + 1) - 1), max_size=50)
+    )
+)
+@example([0])
+@example([*range(8192, 16384)])
+@example([10**18 - 1, 10**17])
 def test_row_keys_read_back_as_the_rows_they_were_made_of(rows: list[int]) -> None:
-    """From 0 to the largest number that a row may have."""
-    keys = events.parse_keys(events.row_keys(FILE, np.array(rows, np.int64)).to_pylist())
+    """From 0 to the largest number that a row may have, of as many digits or not."""
+    written = events.row_keys(FILE, np.array(rows, np.int64)).to_pylist()
+    assert written == [f"{FILE}:{row}".encode() for row in rows]
+    keys = events.parse_keys(written)
     assert keys.rows.tolist() == rows
     assert (keys.kinds == Kind.ROW).all()
     assert keys.file_ids == ([FILE] if rows else [])
