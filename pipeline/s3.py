@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from importlib.metadata import version
 from ipaddress import ip_address
-from itertools import chain, count
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -218,22 +218,24 @@ class S3Store:
         return _etag(answer)
 
     def upload(self, key: str, chunks: Iterable[bytes], *, metadata: Mapping[str, str] | None = None) -> str:
-        """See ObjectStore: one put where it fits into a part, else a multipart upload, aborted where it fails."""
-        parts = _parts(chunks)
-        first = next(parts, b"")
-        second = next(parts, None)
-        if second is None:
-            return self.put(key, first, metadata=metadata)
+        """See ObjectStore: one put where it is smaller than a part, else a multipart upload, aborted where it fails.
 
-        ahead = [second, first]
-        del first, second  # a part is let go of as soon as it is sent
+        A part is sent as soon as it is there, while the next one is made, which may take long.
+        """
+        parts = _parts(chunks)
+        first = [next(parts, b"")]
+        if len(first[0]) < PART_SIZE:
+            return self.put(key, first[0], metadata=metadata)
+
+        def every() -> Iterator[bytes]:
+            yield first.pop()  # kept nowhere else once it is sent
+            yield from parts
 
         def send(upload: str) -> list[dict[str, Any]]:
-            rest = chain((ahead.pop() for _ in range(2)), parts)
             done: list[dict[str, Any]] = []
             sending: deque[Future[dict[str, Any]]] = deque()
             with ThreadPoolExecutor(_SENDING, "upload") as pool:
-                for number, part in enumerate(rest, 1):
+                for number, part in enumerate(every(), 1):
                     sending.append(pool.submit(self._part, key, upload, number, part))
                     del part
                     while len(sending) == _SENDING:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import zlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.s3 import S3Store
 from pipeline.s3_expect import AT_ONCE
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE
+from tests.wait import wait_until
 
 
 class Sent(Exception):
@@ -107,3 +109,14 @@ def test_a_body_is_signed_wherever_somebody_may_get_in_between(
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def test_an_upload_begins_before_its_second_part_is_there(store: S3Store, sent: list[Any]) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * PART_SIZE
+        wait_until(lambda: sent)
+        yield b"y"
+
+    with pytest.raises(Sent):
+        store.upload("orders.csv", pieces())
+    assert sent[0].url.endswith("orders.csv?uploads")
