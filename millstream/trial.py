@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
@@ -54,10 +56,13 @@ def trial(
         if block is None:
             yield "the file has a header and no rows"
             return
-        yield from _shown(block, calculator.run(block.table()), prepared, rows)
+        table = block.table()
+        yield from _shown(block, table, calculator.run(table), prepared, rows)
 
 
-def _shown(block: Block, calculated: Calculated, prepared: Prepared, rows: int) -> Iterator[str]:
+def _shown(
+    block: Block, table: pa.Table, calculated: Calculated, prepared: Prepared, rows: int
+) -> Iterator[str]:
     bound = prepared.bound
     header = ["row", *bound.ids, *(name for name, _ in bound.outputs), "rejected because"]
     lines: dict[int, list[str]] = {}
@@ -67,7 +72,7 @@ def _shown(block: Block, calculated: Calculated, prepared: Prepared, rows: int) 
         row = int(block.row_numbers[place])
         values = [outputs[name] for name, _ in bound.outputs]
         lines[row] = [str(row), *ids.values(), *("NULL" if value is None else value for value in values), ""]
-    ids = block.table().select(bound.ids).to_pylist()
+    ids = table.select(bound.ids).to_pylist()
     for reject in calculated.rejects:
         row = int(block.row_numbers[reject.index])
         why = (

@@ -126,10 +126,11 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         block = next(read(file.path, prepared.dialect, prepared.columns, block=FURTHER), None)
         if block is None:
             raise InputError("the file has a header and no rows")
-        calculated = Calculator(bound, memory_limit=CALCULATION, seconds=5.0).run(block.table())
+        table = block.table()
+        calculated = Calculator(bound, memory_limit=CALCULATION, seconds=5.0).run(table)
     names = [name for name, _ in bound.outputs]
     numbers = block.row_numbers.tolist()
-    cells = dict(zip(numbers, (list(row.values()) for row in block.table().to_pylist()), strict=True))
+    cells = dict(zip(numbers, (list(row.values()) for row in table.to_pylist()), strict=True))
     results = {
         numbers[place]: [row[name] for name in names]
         for place, row in zip(calculated.good.tolist(), calculated.outputs.to_pylist(), strict=True)

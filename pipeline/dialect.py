@@ -1,7 +1,8 @@
 """How a CSV file is written, and the DuckDB text that reads it; kept in `job.json`.
 
 `read_csv_sql` is the only place where the reading options stand: capture (but for rows in which nothing has to be
-understood, `producer/plain.py`) and the job's oracle read with the same text. The options, each for a reason that was found by running DuckDB 2.0:
+understood, `producer/plain.py`) and the job's oracle read with the same text. The options, each for a reason that was
+found by running DuckDB 2.0:
 
 - every column is VARCHAR, and there is one more than the header has: a field missing comes as NULL (an empty
   one as ''), a field too many lands in the extra column, so both are found by a null test and keep their

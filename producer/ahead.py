@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from types import TracebackType
 from typing import Self
@@ -13,16 +13,27 @@ ROOM = 16 * 1024 * 1024
 """Bytes of tables that may wait. DuckDB computes some 100,000 rows at a stretch, 12 blocks: for the next ones to be begun while
 these are worked on, all of them have to find room, as those of a usual file do."""
 
+_AGAIN = 0.05
+"""Seconds after which a reader that doesn't end is interrupted once more: it may have begun its query only just now."""
+
 
 class Ahead:
     """What a generator yields, in order, then what it raises. A context manager, which closes the generator.
 
-    However wide the rows are, at least one table is read ahead, and `room` is exceeded by one at most.
+    However wide the rows are, at least one table is read ahead, and `room` is exceeded by one at most. Who leaves before the
+    end doesn't wait for the next table: `interrupt` is called, for the generator to raise.
     """
 
-    def __init__(self, tables: Generator[pa.Table, None, None], *, room: int = ROOM) -> None:
-        """Begin at once."""
+    def __init__(
+        self,
+        tables: Generator[pa.Table, None, None],
+        *,
+        interrupt: Callable[[], None] = lambda: None,
+        room: int = ROOM,
+    ) -> None:
+        """Reading begins when the context is entered."""
         self._tables = tables
+        self._interrupt = interrupt
         self._room = room
         self._ready: deque[pa.Table] = deque()
         self._bytes = 0
@@ -30,10 +41,10 @@ class Ahead:
         self._unwanted = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read, name="read-csv")
-        self._thread.start()
+        self._thread = threading.Thread(target=self._read, name="read-csv", daemon=True)
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(
@@ -42,6 +53,9 @@ class Ahead:
         with self._changed:
             self._unwanted = True
             self._changed.notify()
+        while not self._ended:
+            self._interrupt()
+            self._thread.join(_AGAIN)
         self._thread.join()
 
     def __iter__(self) -> Iterator[pa.Table]:

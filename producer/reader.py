@@ -7,6 +7,7 @@ two count differently the file is refused.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, stat
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.dialect import NO_FIELD, Dialect, read_csv_sql
-from pipeline.duck import FILE_MEMORY, Error, connect, is_out_of_memory, message, shared, stream
+from pipeline.duck import FILE_MEMORY, Connection, Error, connect, is_out_of_memory, message, shared, stream
 from pipeline.errors import InputError
 from pipeline.events import TEXT_LIMIT
 from pipeline.json_batch import decode_objects
@@ -72,7 +73,9 @@ class Block:
     def table(self) -> pa.Table:
         """Return `objects` as columns, all of them strings: what calculations get to see."""
         schema = pa.schema([(column, pa.string()) for column in self.columns])
-        return decode_objects(self.objects.to_pylist(), schema).table
+        table = decode_objects(self.objects.to_pylist(), schema).table
+        assert table.num_rows == len(self.objects), "each is an object of strings"
+        return table
 
 
 def read(
@@ -112,7 +115,9 @@ def _plain(
     plain = Plain(dialect, columns)
     while plain.possible and len(extents := outline.take(size)):
         start, end, rows = int(extents.starts[0]), int(extents.ends[-1]), len(extents)
-        objects = None if extents.faults else plain.objects(outline.text(start, end), rows)
+        objects = None
+        if not extents.faults and plain.has_room_for(end - start, rows):
+            objects = plain.objects(outline.text(start, end), rows)
         if objects is None:
             outline.put_back(extents)
             break
@@ -204,13 +209,14 @@ def _tables(
     outline: Outline,
 ) -> Generator[pa.Table, None, None]:
     """Yield DuckDB's rows a block at a time; raise InputError where it reads no further."""
-    tables = _read(path, dialect, columns, block, first)
+    running: list[Connection] = []
+    tables = _read(path, dialect, columns, block, first, running)
     try:
         # A thread for a file that is read at once costs as much as reading it.
         if stat(path).st_size <= SMALL:
             yield from tables
         else:
-            with Ahead(tables) as ahead:
+            with Ahead(tables, interrupt=partial(_interrupt, running)) as ahead:
                 yield from ahead
     except (Error, OSError) as error:
         line = outline.line
@@ -218,14 +224,30 @@ def _tables(
         raise InputError(f"after line {line}: {message(error)}") from error
 
 
+def _interrupt(running: Sequence[Connection]) -> None:
+    """Have the queries on these connections end: one that begins late in a file may take seconds to get there."""
+    for con in running:
+        with suppress(Error):  # closed by now
+            con.interrupt()
+
+
 def _read(
-    path: str | PathLike[str], dialect: Dialect, columns: Sequence[str], block: int, first: int
+    path: str | PathLike[str],
+    dialect: Dialect,
+    columns: Sequence[str],
+    block: int,
+    first: int,
+    running: list[Connection],
 ) -> Generator[pa.Table, None, None]:
-    """Yield DuckDB's rows in tables of `block` rows, the flag for malformed rows last."""
+    """Yield DuckDB's rows in tables of `block` rows, the flag for malformed rows last.
+
+    `running` holds the connection that is used, for another thread to interrupt it.
+    """
     done = first
     memory = FILE_MEMORY
     while True:
         con = shared() if memory == FILE_MEMORY else connect(memory_limit=f"{memory}MB")
+        running[:] = [con]
         try:
             con.execute("SET enable_progress_bar = false")  # it would be drawn on standard output
             query = f"{read_csv_sql(path, dialect, columns)} OFFSET {done}"
@@ -241,6 +263,7 @@ def _read(
                 raise InputError(f"after row {done:,}: 2,048 rows don't fit in {memory} MB") from error
             memory *= 4
         finally:
+            running.clear()
             con.close()
 
 

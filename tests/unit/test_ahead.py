@@ -2,11 +2,16 @@
 
 import threading
 from collections.abc import Generator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+import producer.reader
+from pipeline.dialect import Dialect
+from pipeline.duck import Interrupted, connect
 from producer.ahead import Ahead
+from producer.reader import read
 from tests.wait import wait_until
 
 TABLE = pa.table({"a": pa.array(range(128), pa.int64())})
@@ -70,3 +75,32 @@ def test_who_leaves_before_the_end_leaves_nothing_running() -> None:
         next(iter(ahead))
     assert tables.closed_by == "read-csv"
     assert not any(thread.name == "read-csv" for thread in threading.enumerate())
+
+
+def test_who_leaves_does_not_wait_for_a_query_that_takes_long() -> None:
+    """One that begins late in a large file passes over all rows before it first; this one would never end."""
+    con, begun = connect(), threading.Event()
+
+    def tables() -> Generator[pa.Table, None, None]:
+        yield TABLE
+        begun.set()
+        yield con.execute(
+            "SELECT sum(a.range) FROM range(1000000000) a, range(1000000000) b"
+        ).to_arrow_table()
+
+    with Ahead(tables(), interrupt=con.interrupt) as ahead:
+        next(iter(ahead))
+        assert begun.wait(10)
+    assert isinstance(ahead._error, Interrupted)
+
+
+def test_a_reader_that_is_left_interrupts_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'a,b\n"1",2\n' + b"1,2\n" * 200_000)
+    asked = []
+    monkeypatch.setattr(producer.reader, "_interrupt", lambda running: asked.append(list(running)))
+    blocks = read(path, Dialect(), ("a", "b"), block=100)
+    next(blocks)
+    blocks.close()
+    assert asked
+    assert all(hasattr(con, "interrupt") for con in asked[0])

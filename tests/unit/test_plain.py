@@ -153,14 +153,24 @@ def test_the_dialects_own_quote_and_escape_are_not_plain(dialect: Dialect) -> No
     assert plain.objects(b"1,its", 1) is not None
 
 
-def test_rows_that_are_too_much_at_once_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.plain._LARGEST", 10)
+def test_rows_that_are_too_much_at_once_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their text isn't even fetched; what is counted is about what becomes of it."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 100)
     plain = Plain(Dialect(), AB)
-    assert plain.objects(b"1234,67890", 1) is not None
-    assert plain.objects(b"1234,678901", 1) is None
+    [block] = read(path, Dialect(), AB, block=100)
+    size = 4 * 100 - 1
+    assert block.objects.buffers()[2].size == pytest.approx(size + 100 * plain._growth, abs=20)
+    monkeypatch.setattr("producer.plain._MOST", size + 100 * plain._growth)
+    assert plain.has_room_for(size, 100)
+    assert not plain.has_room_for(size + 1, 100)
+    monkeypatch.setattr(Plain, "has_room_for", lambda *_: False)
+    monkeypatch.setattr("producer.outline.Outline.text", None)
+    assert [described.rows for described in read(path, Dialect(), AB, block=100)] == [100]
 
 
-def test_as_many_columns_as_there_are_bytes_to_tell_them_apart() -> None:
+def test_as_many_columns_as_there_are_bytes_to_tell_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.plain._WIDEST", 10**9)
     columns = [f"é{place}\x01\n\"'" for place in range(len(_MARKS) + 1)]
     assert not Plain(Dialect(), columns).possible
     plain = Plain(Dialect(), columns[:-1])
@@ -171,6 +181,16 @@ def test_as_many_columns_as_there_are_bytes_to_tell_them_apart() -> None:
     assert [json.loads(each) for each in objects.to_pylist()] == [
         dict(zip(columns[:-1], values, strict=True))
     ] * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "length", "possible"),
+    [(2, 1000, True), (6, 100, True), (20, 15, True), (20, 40, False), (34, 1, True), (44, 1, False)],
+)
+def test_files_that_are_wide_are_left_to_duckdb(columns: int, length: int, possible: bool) -> None:
+    """With each column all that was made before is copied once more."""
+    names = [chr(ord("A") + place) * length for place in range(columns)]
+    assert Plain(Dialect(), names).possible is possible
 
 
 def test_a_file_of_one_column_is_never_plain() -> None:
@@ -184,7 +204,7 @@ def test_duckdb_reads_from_the_first_block_on_that_is_not_plain(tmp_path: Path) 
     asked = []
 
     def from_row(*arguments: Any) -> Any:
-        asked.append(arguments[-1])
+        asked.append(arguments[4])
         return duckdbs(*arguments)
 
     duckdbs = producer.reader._read

@@ -153,7 +153,7 @@ def test_a_file_larger_than_the_database_that_reads_files_is_looked_at_within_it
 
     monkeypatch.setattr("producer.sniff.connect", not_wanted)
     row = "1,2,3,4,5,6,7,8,9,it's a wide one,11\n"
-    text = "a,b,c,d,e,f,g,h,i,j,k\n" + row * (4 * FILE_MEMORY * 1024 * 1024 // len(row))
+    text = "a,b,c,d,e,f,g,h,i,j,k\n" + row * (5 * FILE_MEMORY // 4 * 1024 * 1024 // len(row))
     assert sniffed(text) == (Dialect(), tuple("abcdefghijk"))
 
 
