@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
-from pipeline.duck import TRIAL_MEMORY, Error, fold, free_prefix, literal, locked, message, quote
+from pipeline.duck import TRIAL_MEMORY, Error, fold, free_prefix, literal, message, quote, trial
 from pipeline.errors import CalculationError, InputError
 from pipeline.expressions import check
 from pipeline.limits import memory_ceiling, size_in_bytes, time_limit
@@ -97,7 +97,7 @@ def _type_of(expression: str, kinds: Mapping[str, ColumnType], used: Iterable[st
     ]
     source = f" FROM (SELECT {', '.join(cells)})" if cells else ""
     text = f"CAST((\n{expression}\n) AS VARCHAR)"
-    con = locked(memory_limit=TRIAL_MEMORY)
+    con = trial()
     try:
         with memory_ceiling(size_in_bytes(TRIAL_MEMORY)), time_limit(con, _SECONDS):
             described = con.execute(f"DESCRIBE SELECT (\n{expression}\n) AS x{source}").fetchall()[0][1]

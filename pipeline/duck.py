@@ -74,6 +74,11 @@ def locked(*, memory_limit: str = MEMORY_LIMIT) -> Connection:
     return _locked_database(memory_limit).cursor()
 
 
+def trial() -> Connection:
+    """Open a locked connection for checking and trying expressions, with TRIAL_MEMORY."""
+    return locked(memory_limit=TRIAL_MEMORY)
+
+
 @lru_cache(maxsize=8)
 def _locked_database(memory_limit: str) -> Connection:
     con = connect(memory_limit=memory_limit)

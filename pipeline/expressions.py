@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline import functions
-from pipeline.duck import TRIAL_MEMORY, Error, fold, locked, message
+from pipeline.duck import Error, fold, message, trial
 from pipeline.errors import CalculationError
 
 LONGEST = 20_000
@@ -118,9 +118,7 @@ def _statement(expression: str, before: str, after: str) -> Node:
     """Return the node of the one SELECT that the text is."""
     text = before + expression + after
     try:
-        answer = (
-            locked(memory_limit=TRIAL_MEMORY).execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0][0]
-        )
+        answer = trial().execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0][0]
     except Error as error:
         raise CalculationError(f"can't be parsed: {message(error)}") from None
     tree = json.loads(answer)
@@ -293,9 +291,7 @@ class _Walk:
             raise CalculationError("AT TIME ZONE on a TIMETZ takes today's offset; use a TIMESTAMPTZ")
         for zone in self.zones:
             try:
-                locked(memory_limit=TRIAL_MEMORY).execute(
-                    "SELECT timezone(?, TIMESTAMP '2000-01-01')", [zone]
-                ).fetchall()
+                trial().execute("SELECT timezone(?, TIMESTAMP '2000-01-01')", [zone]).fetchall()
             except Error as error:
                 raise CalculationError(message(error)) from None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from pipeline.duck import TRIAL_MEMORY, fold, locked
+from pipeline.duck import fold, trial
 
 _CLOCK = "depends on when it is computed, not on the row alone"
 _CHANCE = "another value each time it is computed"
@@ -76,7 +76,7 @@ class _Function:
 @cache
 def _catalogue() -> dict[str, _Function]:
     found: dict[str, _Function] = {}
-    rows = locked(memory_limit=TRIAL_MEMORY).execute(
+    rows = trial().execute(
         "SELECT function_name, function_type, stability, macro_definition, parameters, parameter_types "
         "FROM duckdb_functions() WHERE internal"
     )
@@ -94,10 +94,7 @@ def _catalogue() -> dict[str, _Function]:
 @cache
 def _types() -> frozenset[str]:
     return frozenset(
-        fold(name)
-        for (name,) in locked(memory_limit=TRIAL_MEMORY)
-        .execute("SELECT type_name FROM duckdb_types()")
-        .fetchall()
+        fold(name) for (name,) in trial().execute("SELECT type_name FROM duckdb_types()").fetchall()
     )
 
 
@@ -156,11 +153,7 @@ def aggregate_of(arguments: Sequence[dict[str, Any]]) -> str | None:
 
 def _macro_reason(definition: str, parameters: tuple[str, ...]) -> str | None:
     """Return why a macro of DuckDB's own can't be called: it may be made of what could be called itself."""
-    answer = (
-        locked(memory_limit=TRIAL_MEMORY)
-        .execute("SELECT json_serialize_sql(?)", ["SELECT " + definition])
-        .fetchall()[0][0]
-    )
+    answer = trial().execute("SELECT json_serialize_sql(?)", ["SELECT " + definition]).fetchall()[0][0]
     for node in _nodes(json.loads(answer)["statements"][0]["node"]["select_list"]):
         kind = node["class"]
         if kind in _REFUSED_IN_MACROS:
