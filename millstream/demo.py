@@ -27,9 +27,11 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
-from millstream import process
+from millstream import kafka_server, process
+from millstream.fetching import shown_progress
 from millstream.process import Command
 from pipeline.errors import Permanent, Unreachable
+from pipeline.settings import Settings
 
 SAMPLE = Path(__file__).with_name("examples")
 NAME = "orders.csv"
@@ -38,16 +40,21 @@ _UP_SECONDS = 60.0
 _PUSH_SECONDS = 60.0
 
 
-def demo(console: Console | None = None) -> None:
-    """Run the demo. Raises Permanent where what comes back is not what was expected, Unreachable where nothing does."""
+def demo(settings: Settings, console: Console | None = None) -> None:
+    """Run the demo; of the settings only `kafka_jars` and the cache count.
+
+    Raises Permanent where what comes back is not what was expected, Unreachable where nothing does.
+    """
     console = console or Console()
     began = time.monotonic()
+    with shown_progress() as progress:
+        jars = kafka_server.jars_for(settings.kafka_jars, settings.cache_folder, progress)
     with tempfile.TemporaryDirectory(prefix="millstream-demo-") as folder:
         here = Path(folder)
         for file in (SAMPLE / NAME, SAMPLE / "millstream.toml"):
             shutil.copy(file, here)
-        with _step(console, "start a Kafka broker, an S3 server, and every stage"):
-            up = _start(here)
+        with _step(console, "start Apache Kafka, an S3 server, and every stage"):
+            up = _start(here, jars)
         try:
             with _step(console, "wait until the reader says it is ready"):
                 http = _ready(up, here)
@@ -126,8 +133,8 @@ def _command(folder: Path, name: str, *arguments: str) -> Command:
     return Command(name, (sys.executable, "-m", "millstream", *arguments), folder, environment, signal.SIGINT)
 
 
-def _start(folder: Path) -> tuple[Command, process.Process]:
-    command = _command(folder, "millstream up", "up", "--port", "0")
+def _start(folder: Path, jars: Path) -> tuple[Command, process.Process]:
+    command = _command(folder, "millstream up", "--set", f"kafka_jars={jars}", "up", "--port", "0")
     with (folder / "up.out").open("wb") as output:
         return command, process.start(command, output)
 

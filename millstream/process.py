@@ -18,6 +18,7 @@ from pipeline.errors import Unreachable
 
 Process = subprocess.Popen[bytes]
 TimedOut = subprocess.TimeoutExpired
+DEVNULL = subprocess.DEVNULL
 
 _LEASH = str(Path(__file__).with_name("leash.py"))
 _POLL = 0.02  # seconds

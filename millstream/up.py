@@ -13,16 +13,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from millstream import embedded, ports, process
-from millstream.embedded import Embedded
+from millstream import embedded, kafka_jars, ports, process
+from millstream.embedded import State
+from millstream.fetching import shown_progress
+from millstream.local_servers import KafkaBroker, Said, Server, kafka_broker, s3_server
 from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
+from millstream.startup_cache import StartupCache
 from millstream.stuck import Stuck
 from millstream.supervise import Supervisor
 from pipeline.errors import SettingsError
@@ -35,60 +39,66 @@ longer is killed.
 A Faust worker takes 2.3 s and SeaweedFS 1.1 s on two busy cores.
 """
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _CHECK_SECONDS = 0.1
 
 
 def up(settings: Settings, data: Path, processors: int = 1) -> None:
-    """Run the embedded servers and all stages until SIGINT, SIGTERM or a hangup; must be the main thread.
+    """Run the servers that the settings don't name, and all stages, until SIGINT, SIGTERM or a hangup; must be the main thread.
 
-    Raises SettingsError where another `up` has `data`, the reader's port is taken, or there are no servers for
-    this platform.
+    Raises SettingsError where another `up` has `data`, the reader's port is taken, or there is no server for this platform;
+    Unreachable where Kafka's jars can't be fetched, or a server doesn't answer.
     """
     data.mkdir(parents=True, exist_ok=True)
-    with _only_one(data), _signals() as stopping:
+    with _only_one(data), ExitStack() as until:
         port = _reader_port(settings)
-        plan = embedded.plan(data)
-        local = _local(settings, plan, port)
+        state = embedded.state(data)
+        with shown_progress() as progress:  # until here Ctrl-C ends us as it does everything else
+            kafka = None if settings.names("kafka") else kafka_broker(data, settings, state, progress)
+        stopping = until.enter_context(_signals())
+        s3 = None if settings.names_s3 else s3_server(data, state)
+        local = _local(settings, state, port)
         record = data / "up.json"
         record.unlink(missing_ok=True)  # of an `up` that was killed
         stages = _stages(local, processors)
-        milestones = Milestones(_milestones(stages))
-        servers = [plan.broker, plan.s3]
-        stuck = Stuck(plan.s3.name, data)
+        servers = [server.command for server in (kafka.server if kafka else None, s3) if server is not None]
+        milestones, said, stuck = Milestones(_milestones(stages)), Said("kafka"), Stuck("s3", data)
         log = LogLines(
             data / "up.log",
             terse=frozenset(server.name for server in servers),
-            listeners=[milestones.note, stuck.note],
+            listeners=[milestones.note, said.note, stuck.note],
         )
+
+        def say(sentence: str) -> None:
+            log.write("up", sentence)
+
         supervisor = Supervisor(
-            _spawner(log),
-            lambda sentence: log.write("up", sentence),
-            changed=lambda: _write_record(record, local, supervisor.pids()),
+            _spawner(log), say, changed=lambda: _write_record(record, local, supervisor.pids())
         )
+        say(_what_runs(local, kafka is not None, s3 is not None))
+        cache = StartupCache(kafka, say)
         try:
-            _start_servers(plan, local, supervisor, data / "up.log", stopping)
+            _start_servers(kafka, s3, local, supervisor, said, data / "up.log", stopping, say)
             if not stopping.is_set():
                 for command in stages:
                     supervisor.add(command)
                 _write_record(record, local, supervisor.pids())
-                log.write("up", f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint}")
-                log.write(
-                    "up", f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything"
-                )
+                say(f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint or 'AWS'}")
+                say(f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything")
             is_ready = False
             while not stopping.wait(_CHECK_SECONDS):
                 supervisor.check()
                 if stuck.has_room():
-                    supervisor.restart(plan.s3.name, "its disk was full, and it refused writes since")
+                    supervisor.restart("s3", "its disk was full, and it refused writes since")
                     stuck.begin_again()
                 if not is_ready and milestones.reached():
                     is_ready = True
-                    log.write(
-                        "up", f"ready: drop a file with  millstream push FILE --wait  or open {_http(local)}/"
-                    )
+                    say(f"ready: drop a file with  millstream push FILE --wait  or open {_http(local)}/")
+                if is_ready:
+                    cache.look()
         finally:
             ended = time.monotonic() + STOP_SECONDS
+            cache.stop()
             supervisor.stop(
                 [command.name for command in stages],
                 STAGES_STOP_SECONDS,
@@ -97,7 +107,7 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
             left = max(STOP_SECONDS - STAGES_STOP_SECONDS, ended - time.monotonic())
             supervisor.stop([command.name for command in servers], left)
             record.unlink(missing_ok=True)
-            log.write("up", "everything has ended")
+            say("everything has ended")
             log.close()
 
 
@@ -149,25 +159,35 @@ def _reader_port(settings: Settings) -> int:
     return settings.http.port
 
 
-def _local(settings: Settings, plan: Embedded, port: int) -> Settings:
-    """The settings with everything on this machine."""
-    servers = S3Settings(
-        endpoint=plan.endpoint,
-        access_key=plan.state.access_key,
-        secret_key=plan.state.secret_key,
-        uploads=settings.s3.uploads,
-        results=settings.s3.results,
+def _local(settings: Settings, state: State, port: int) -> Settings:
+    """The settings with those servers on this machine that they don't name."""
+    here: dict[str, Any] = {"http": settings.http.model_copy(update={"port": port})}
+    if not settings.names("kafka"):
+        here |= {"kafka": state.bootstrap, "kafka_options": {}, "replication": 1}
+    if not settings.names_s3:
+        here["s3"] = S3Settings(
+            endpoint=state.endpoint,
+            access_key=state.access_key,
+            secret_key=SecretStr(state.secret_key),
+            uploads=settings.s3.uploads,
+            results=settings.s3.results,
+        )
+    return settings.model_copy(update=here)
+
+
+def _what_runs(settings: Settings, own_kafka: bool, own_s3: bool) -> str:
+    """The first line: which servers are started, and which are somebody else's."""
+    kafka = (
+        f"starts Apache Kafka {kafka_jars.version()}"
+        if own_kafka
+        else f"uses Kafka at {settings.kafka}, which the settings name"
     )
-    return settings.model_copy(
-        update={
-            "kafka": plan.bootstrap,
-            "kafka_options": {},
-            "profile": "embedded",
-            "replication": 1,
-            "s3": servers,
-            "http": settings.http.model_copy(update={"port": port}),
-        }
+    s3 = (
+        "starts an S3 server (SeaweedFS)"
+        if own_s3
+        else f"uses S3 at {settings.s3.endpoint or 'AWS'}, which the settings name"
     )
+    return f"{kafka} · {s3} · and every stage"
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -224,39 +244,53 @@ def _spawner(log: LogLines) -> Callable[[Command], Process]:
 
 
 def _start_servers(
-    plan: Embedded, settings: Settings, supervisor: Supervisor, log: Path, stopping: threading.Event
+    kafka: KafkaBroker | None,
+    s3: Server | None,
+    settings: Settings,
+    supervisor: Supervisor,
+    said: Said,
+    log: Path,
+    stopping: threading.Event,
+    say: Callable[[str], None],
 ) -> None:
-    """Start both servers, and make the buckets and topics once they answer; do nothing more once told to stop."""
-    probes: list[tuple[Command, Callable[[], bool]]] = [
-        (plan.broker, lambda: embedded.broker_answers(plan.bootstrap)),
-        (plan.s3, lambda: embedded.s3_answers(plan.state)),
-    ]
-    started = [(command, supervisor.add(command), answers) for command, answers in probes]
+    """Start the servers of ours, and make the buckets and topics once they answer; do nothing more once told to stop."""
+    if s3 is not None:
+        started = supervisor.add(s3.command)
+    if kafka is not None:
+        kafka.prepare(say)
+        first = supervisor.add(kafka.server.command)
     from pipeline.kafka import ensure_topics  # these take half a second, while the servers start
     from pipeline.s3 import S3Store, client
 
-    for command, child, answers in started:
+    if s3 is not None:
+        process.wait_ready(
+            s3.command, started, lambda: stopping.is_set() or s3.answers(), timeout=_START_SECONDS, log=log
+        )
+    if kafka is not None:
+        starts = iter([first])
 
-        def ready(answers: Callable[[], bool] = answers) -> bool:
-            return stopping.is_set() or answers()
+        def start() -> process.Process:
+            return next(starts, None) or supervisor.add(kafka.server.command)
 
-        process.wait_ready(command, child, ready, timeout=_START_SECONDS, log=log)
+        kafka.wait(start, said, lambda: stopping.is_set() or kafka.server.answers(), log, say)
     if not stopping.is_set():
-        s3 = client(settings.s3)
+        connection = client(settings.s3)
         for bucket in (settings.s3.uploads, settings.s3.results):
-            S3Store(s3, bucket).create_bucket()
+            store = S3Store(connection, bucket)
+            store.create_bucket() if s3 is not None else store.check()
         ensure_topics(settings)
 
 
 def _write_record(path: Path, settings: Settings, pids: dict[str, int]) -> None:
+    """Write `up.json`: for other commands in the same folder, and for scripts. Of AWS there are no keys to tell."""
     secret = settings.s3.secret_key
-    assert secret is not None
     record = {
+        "pid": os.getpid(),
         "kafka": settings.kafka,
         "s3": {
             "endpoint": settings.s3.endpoint,
             "access_key": settings.s3.access_key,
-            "secret_key": secret.get_secret_value(),
+            "secret_key": secret.get_secret_value() if secret is not None else None,
             "uploads": settings.s3.uploads,
             "results": settings.s3.results,
         },

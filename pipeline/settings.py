@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -42,6 +43,7 @@ _EXAMPLES = {
     "id": 'id = "order_id"',
     "outputs": 'outputs = { total = "quantity * price" }',
 }
+_S3_SERVER = ("s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key")
 _NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG", "MILLSTREAM_CRASH"}
 
 
@@ -152,6 +154,11 @@ class Settings(BaseSettings):
     spool: str | None = Field(
         None, description="folder for copies of uploads and results on their way; none for the system's own"
     )
+    kafka_jars: str | None = Field(
+        None,
+        description="folder with Apache Kafka's jars for the broker of `up`, as `libs` of its distribution; none fetches them "
+        "once, into ~/.cache/millstream",
+    )
     s3: S3Settings = Field(default_factory=S3Settings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log_format: Literal["auto", "text", "json"] = Field(
@@ -166,6 +173,8 @@ class Settings(BaseSettings):
         pattern=r"^https?://.+",
     )
     calculations: dict[str, Calculation] = Field(default_factory=dict)
+
+    _chosen: frozenset[str] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="before")
     @classmethod
@@ -192,10 +201,24 @@ class Settings(BaseSettings):
             raise ValueError("there is no such folder that this user may write to: make it, or name another")
         return folder
 
+    def names(self, *settings: str) -> bool:
+        """Whether file, environment or flags say any of these, as the environment spells them: `kafka`, `s3_endpoint`."""
+        return not self._chosen.isdisjoint(settings)
+
+    @property
+    def names_s3(self) -> bool:
+        """Whether an S3 server is named: by its address, its region (AWS), or by keys, which belong to one."""
+        return self.names(*_S3_SERVER)
+
     @property
     def spool_folder(self) -> str:
         """`spool`, or the system's folder for temporary files (TMPDIR)."""
         return self.spool or tempfile.gettempdir()
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where what is fetched once lies, for all folders of this user: XDG_CACHE_HOME or ~/.cache."""
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millstream"
 
     @property
     def topics(self) -> tuple[str, str]:
@@ -223,8 +246,10 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}.progress"
 
 
-def load(folder: Path | None = None, **flags: Any) -> Settings:
+def load(folder: Path | None = None, *, beside_up: bool = True, **flags: Any) -> Settings:
     """Read the settings for commands run in `folder` (the working directory); flags that are None say nothing.
+
+    A running `up` stands in for what none of them says, unless `beside_up` is false.
 
     Raises SettingsError naming the setting, its value and what would be right.
     """
@@ -240,7 +265,7 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
         written=_flat(written),
         file=file,
     )
-    running = _unchosen(running_up(folder), chosen)
+    running = _unchosen(running_up(folder), chosen) if beside_up else {}
 
     class Loaded(Settings):
         @classmethod
@@ -256,7 +281,9 @@ def load(folder: Path | None = None, **flags: Any) -> Settings:
             return (init_settings, env_settings, *lower)
 
     try:
-        return Loaded(**given)
+        loaded = Loaded(**given)
+        loaded._chosen = chosen.all
+        return loaded
     except SettingsSourceError as error:
         field = next((name for name in Settings.model_fields if f'"{name}"' in str(error)), "")
         raise SettingsError(
@@ -276,7 +303,12 @@ class _Chosen:
     file: Path
 
     def __contains__(self, name: str) -> bool:
-        return name in self.flags or name in self.environment or name in self.written
+        return name in self.all
+
+    @property
+    def all(self) -> frozenset[str]:
+        """What any of them names."""
+        return frozenset(self.flags | self.environment | self.written)
 
     def source(self, path: tuple[int | str, ...]) -> str:
         """Return what a message about a setting begins with: whose value it is."""
@@ -307,7 +339,7 @@ def _unchosen(running: dict[str, Any], chosen: _Chosen) -> dict[str, Any]:
     left_out = set()
     if "kafka" in chosen:
         left_out |= {"kafka", "profile"}
-    if any(f"s3_{name}" in chosen for name in ("endpoint", "access_key", "secret_key", "region")):
+    if not chosen.all.isdisjoint(_S3_SERVER):
         left_out |= {"s3"}
     return {name: value for name, value in running.items() if name not in left_out}
 
@@ -356,16 +388,37 @@ def running_up(folder: Path) -> dict[str, Any]:
     """Return the settings that a running `millstream up` in `folder` has written down; none where none runs."""
     try:
         found = json.loads((folder / DATA_DIR / "up.json").read_text())
-        os.kill(found["processes"]["kafka"], 0)
+        os.kill(found["pid"], 0)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     host, _, port = found["http"].removeprefix("http://").partition(":")
     return {
         "kafka": found["kafka"],
-        "s3": found["s3"],
-        "profile": "embedded",
+        "s3": {name: value for name, value in found["s3"].items() if value is not None},
         "http": {"host": host, "port": int(port)},
     }
+
+
+def disagreement(settings: Settings, folder: Path | None = None) -> str | None:
+    """Return a sentence where a running `up` in the folder works with another server than these settings name."""
+    running = running_up(folder or Path.cwd())
+    if not running:
+        return None
+    pairs = (
+        ("kafka", "Kafka", running["kafka"], settings.kafka),
+        ("s3.endpoint", "S3", running["s3"].get("endpoint"), settings.s3.endpoint),
+    )
+    unlike = [
+        f"{server} at {theirs or 'AWS'}, and {name} is {ours or 'AWS'} here"
+        for name, server, theirs, ours in pairs
+        if theirs != ours
+    ]
+    if not unlike:
+        return None
+    return (
+        f"the `up` that runs in this folder works with {'; with '.join(unlike)}: what one of them sends, the other doesn't see. "
+        "Start `up` again, or take the setting out"
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -8,9 +8,7 @@ def command() -> None:
 
     Example:  millstream demo
     """
-    from millstream import embedded
-
-    embedded.require()
+    from millstream import options
     from millstream.demo import demo
 
-    demo()
+    demo(options.settings(beside_up=False))

@@ -1,0 +1,115 @@
+"""The servers that one `up` starts: those that its settings don't name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from millstream import embedded, kafka_jars, kafka_server, kafka_startup, process
+from millstream.embedded import State
+from millstream.kafka_server import Java
+from millstream.process import Command, Process
+from pipeline.errors import Unreachable
+from pipeline.settings import Settings
+
+_START_SECONDS = 60.0
+"""Kafka looks through data that it didn't close, after kill -9: 1 GB took a few seconds."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of ours: how to run it, and how to see that it answers."""
+
+    command: Command
+    answers: Callable[[], bool]
+
+
+class Said:
+    """The last lines of one process; fed line by line, from any thread."""
+
+    def __init__(self, name: str) -> None:
+        """Nothing yet."""
+        self._name = name
+        self._lines: list[str] = []
+
+    def note(self, name: str, line: str) -> None:
+        """Take a line of a process's log."""
+        if name == self._name:
+            self._lines = [*self._lines[-49:], line]
+
+    def text(self) -> str:
+        """Return them."""
+        return "\n".join(self._lines)
+
+
+@dataclass(frozen=True)
+class KafkaBroker:
+    """The broker in a data directory, with its port, and what is particular about its start."""
+
+    directory: Path
+    java: Java
+    state: State
+    properties: Mapping[str, str]
+    cache_folder: Path
+
+    @property
+    def server(self) -> Server:
+        """How to run it."""
+        command = kafka_server.command(self.directory, self.java)
+        return Server(command, lambda: kafka_server.answers(self.state.bootstrap))
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Write its properties, and format what isn't; say so where its data can't be used."""
+        trouble = kafka_server.prepare(
+            self.directory, self.java, self.state.kafka, self.state.controller, self.properties
+        )
+        if trouble is not None:
+            say(self._set_aside(trouble))
+
+    def wait(
+        self,
+        start: Callable[[], Process],
+        said: Said,
+        ready: Callable[[], bool],
+        log: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        """Wait until it answers. Where it ends because its data can't be used, they are set aside and it is started once more.
+
+        Raises Unreachable where it ends for another reason, or doesn't answer.
+        """
+        command = self.server.command
+        try:
+            process.wait_ready(command, start(), ready, timeout=_START_SECONDS, log=log)
+        except Unreachable:
+            if not kafka_server.says_unusable(said.text()):
+                raise
+            kafka_server.set_aside(self.directory)
+            say(self._set_aside("Kafka ended while it read them"))
+            self.prepare(say)
+            process.wait_ready(command, start(), ready, timeout=_START_SECONDS, log=log)
+
+    def _set_aside(self, why: str) -> str:
+        return (
+            f"Kafka's data can't be used ({why}): they lie in {self.directory / 'log.broken'} now, and it begins with new ones. "
+            "Nothing is lost: what was in flight is captured again"
+        )
+
+
+def kafka_broker(data: Path, settings: Settings, state: State, progress: kafka_jars.Progress) -> KafkaBroker:
+    """Return the broker for a data directory, having fetched its jars where they aren't there.
+
+    Raises SettingsError where there is no Java for this platform or no Kafka in `kafka_jars`, Unreachable where the jars can't
+    be fetched.
+    """
+    cache = settings.cache_folder
+    jars = kafka_server.jars_for(settings.kafka_jars, cache, progress)
+    java = kafka_startup.with_cache(kafka_server.java(jars), cache)
+    properties = kafka_server.largest_message(settings.message_bytes)
+    return KafkaBroker(data.absolute() / "kafka", java, state, properties, cache)
+
+
+def s3_server(data: Path, state: State) -> Server:
+    """Return the S3 server for a data directory. Raises SettingsError where there is none for this platform."""
+    directory = data.absolute() / "s3"
+    directory.mkdir(parents=True, exist_ok=True)
+    return Server(embedded.s3_command(directory, state), lambda: embedded.s3_answers(state))
