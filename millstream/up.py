@@ -162,7 +162,6 @@ def _local(settings: Settings, plan: Embedded, port: int) -> Settings:
         update={
             "kafka": plan.bootstrap,
             "kafka_options": {},
-            "profile": "embedded",
             "replication": 1,
             "s3": servers,
             "http": settings.http.model_copy(update={"port": port}),
