@@ -25,9 +25,7 @@ def test_both_brokers_carry_a_message(broker: Broker, topic_prefix: str) -> None
     topic = f"{topic_prefix}.rows"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_topics([NewTopic(topic, num_partitions=2, replication_factor=1)])[topic].result(10)
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap, "enable.idempotence": broker.profile == "kafka"}
-    )
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": True})
     producer.produce(topic, b"value", b"key", partition=1)
     assert producer.flush(10) == 0
     consumer = Consumer(

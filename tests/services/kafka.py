@@ -1,4 +1,4 @@
-"""Brokers for tests: the embedded one, and Apache Kafka in a container or from its jars."""
+"""Apache Kafka for tests: one node or a cluster from its jars, or the image in a container."""
 
 import base64
 import contextlib
@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from millstream import embedded, ports
-from millstream.process import Command, Process, running, start, stop, wait_ready
-from tests.services.require import missing, required
-from tests.wait import wait_until
+from millstream.process import Command, Process, start, stop, wait_ready
+from tests.services.require import missing
 
 KAFKA_VERSION = "4.1.0"
 IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -31,48 +29,27 @@ _CACHE = Path.home() / ".cache" / "millstream" / f"kafka-{KAFKA_VERSION}"
 
 @dataclass(frozen=True)
 class Broker:
-    """A running broker: its address, and the settings profile that goes with it."""
+    """A running broker, or several: their addresses."""
 
     bootstrap: str
-    profile: Literal["embedded", "kafka"]
     restart: Callable[..., None] | None = None
-    """Kill it and start it again on the same port after so many seconds (0), on Apache Kafka with its data."""
+    """Kill it and start it again on the same port after so many seconds (0), without its data where `wiped` is said."""
 
 
 @contextmanager
-def embedded_broker(directory: Path) -> Iterator[Broker]:
-    """Tansu on a free port; its log is `directory`/kafka.log. A restart makes it forget everything."""
-    [port] = ports.choose(1)
-    bootstrap = f"127.0.0.1:{port}"
-    command = embedded.broker_command(directory, port)
-    with contextlib.ExitStack() as process:
-
-        def start() -> None:
-            ready = functools.partial(embedded.broker_answers, bootstrap)
-            process.enter_context(running(command, ready, log=directory / "kafka.log"))
-
-        def restart(away: float = 0) -> None:
-            process.close()
-            time.sleep(away)
-            start()
-
-        start()
-        yield Broker(bootstrap, "embedded", restart)
-
-
-@contextmanager
-def apache_kafka(directory: Path) -> Iterator[Broker]:
-    """Apache Kafka, one node: in a container where a Docker engine answers, else from jars with Java."""
-    if docker_answers():
-        with _in_container() as broker:
-            yield broker
-        return
-    if "docker" in required():
-        missing("docker", "no Docker engine answers")
-    if (java := shutil.which("java")) is None or ((maven := shutil.which("mvn")) is None and not _jars()):
-        missing("kafka", "neither does a Docker engine answer, nor are java and mvn there")
-    with _from_jars(directory, java, maven) as broker:
+def apache_kafka(directory: Path, port: int | None = None) -> Iterator[Broker]:
+    """One node from its jars, on a free port unless told which; its log is `directory`/kafka.log."""
+    java, maven = _java()
+    with _from_jars(directory, java, maven, port) as broker:
         yield broker
+
+
+def _java() -> tuple[str, str | None]:
+    """Return where Java and Maven are, the latter only where jars have to be fetched; skip the test where they aren't."""
+    java, maven = shutil.which("java"), shutil.which("mvn")
+    if java is None or (maven is None and not _jars()):
+        missing("kafka", "java and mvn are not there")
+    return java, maven
 
 
 @functools.cache
@@ -97,7 +74,10 @@ _START = 120
 
 
 @contextmanager
-def _in_container() -> Iterator[Broker]:
+def kafka_in_container() -> Iterator[Broker]:
+    """One node of the image, in a container."""
+    if not docker_answers():
+        missing("docker", "no Docker engine answers")
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # it is read as testcontainers is imported
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
@@ -112,15 +92,7 @@ def _in_container() -> Iterator[Broker]:
     container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(_START))
     try:
         container.start()
-
-        def restart(away: float = 0) -> None:
-            inside = container.get_wrapped_container()
-            inside.kill()
-            time.sleep(away)
-            inside.start()
-            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), _START)
-
-        yield Broker(f"127.0.0.1:{port}", "kafka", restart)
+        yield Broker(f"127.0.0.1:{port}")
     finally:
         container.stop()
 
@@ -155,28 +127,30 @@ _COMMON_PROPERTIES = {
 
 
 @contextmanager
-def _from_jars(directory: Path, java: str, maven: str | None) -> Iterator[Broker]:
-    port, controller = ports.choose(2)
+def _from_jars(directory: Path, java: str, maven: str | None, port: int | None) -> Iterator[Broker]:
+    free, controller = ports.choose(2)
+    voters = {"controller.quorum.voters": f"1@127.0.0.1:{controller}"}
     with contextlib.ExitStack() as process:
-        node = _Node(directory, java, maven, port, controller)
-        node.format(_cluster_id(), {"controller.quorum.voters": f"1@127.0.0.1:{controller}"})
+        node = _Node(directory, java, maven, port or free, controller)
+        node.format(_cluster_id(), voters)
         node.start(process)
 
-        def restart(away: float = 0) -> None:
+        def restart(away: float = 0, *, wiped: bool = False) -> None:
             node.kill()
             process.close()
             time.sleep(away)
+            if wiped:
+                shutil.rmtree(directory / "log")
+                node.format(_cluster_id(), voters)
             node.start(process)
 
-        yield Broker(node.bootstrap, "kafka", restart)
+        yield Broker(node.bootstrap, restart)
 
 
 @contextmanager
 def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, list["_Node"]]]:
-    """Apache Kafka on several nodes from jars; topics keep their data while any one of them is dead."""
-    java, maven = shutil.which("java"), shutil.which("mvn")
-    if java is None or (maven is None and not _jars()):
-        missing("kafka", "java and mvn are not there")
+    """Several nodes from jars, each of which may be killed and revived; topics keep their data while any one is dead."""
+    java, maven = _java()
     free = ports.choose(2 * nodes)
     members = []
     voters = ",".join(f"{number}@127.0.0.1:{free[2 * number - 1]}" for number in range(1, nodes + 1))
@@ -198,7 +172,7 @@ def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, li
         starting = [node.launch(processes) for node in members]
         for node, process in zip(members, starting, strict=True):
             node.wait(process)
-        yield Broker(",".join(node.bootstrap for node in members), "kafka"), members
+        yield Broker(",".join(node.bootstrap for node in members)), members
 
 
 class _Node:
@@ -234,6 +208,7 @@ class _Node:
 
     def launch(self, until: contextlib.ExitStack) -> Process:
         """Start it, without waiting until it answers; it ends with `until`."""
+        self._until = until
         with self._log.open("ab") as output:
             process = self._process = start(self._command, output)
         until.callback(lambda: stop([(self._command, process)], timeout=5))
@@ -253,6 +228,12 @@ class _Node:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def revive(self) -> None:
+        """Start it again, with its data, where it has been killed."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self.start(self._until)
 
 
 def _cluster_id() -> str:
