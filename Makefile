@@ -13,9 +13,9 @@ help:
 	@echo "make demo    everything on this machine: a CSV goes in, the computed CSV comes out"
 	@echo "make up      the same services, until Ctrl-C (reader on http://127.0.0.1:8080)"
 	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker,promtool,browser,curl fails what would be skipped"
-	@echo "make chaos   what goes wrong, drawn from seeds: RUNS=20 BROKER=embedded|kafka|both SEED=17 JOBS=1; see tests/chaos/RESULTS.md"
+	@echo "make chaos   what goes wrong, drawn from seeds: RUNS=20 BROKER=up|cluster|both SEED=17 JOBS=1; see tests/chaos/RESULTS.md"
 	@echo "make lint    ruff and mypy only;  make format: let ruff rewrite"
-	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --broker kafka' chooses"
+	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --rows 1000000' chooses"
 	@echo "make lock    write constraints.txt anew from pyproject.toml"
 	@echo "make clean   remove what was built, .venv included; .millstream/ (your data) stays"
 
@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 chaos: $(INSTALLED_DEV)
-	$(BIN)/python -m tests.chaos --record --broker $(or $(BROKER),embedded) --jobs $(or $(JOBS),1) \
+	$(BIN)/python -m tests.chaos --record --broker $(or $(BROKER),up) --jobs $(or $(JOBS),1) \
 		$(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),20) --first $(or $(FIRST),1))
 
 lint: $(INSTALLED_DEV)

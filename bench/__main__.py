@@ -1,8 +1,8 @@
-"""The command: `python -m bench [NAME…] [--rows N] [--broker embedded|kafka] [--json FILE] [--repeat 3]`.
+"""The command: `python -m bench [NAME…] [--rows N] [--json FILE] [--repeat 3]`.
 
-    python -m bench                     all but reader, memory and scaling, embedded, 200,000 rows: a quarter of an hour
-    python -m bench processor --broker kafka --rows 1000000 --json processor.json
-    python -m bench all --broker kafka --rows 1000000 --json bench/results/kafka.json
+    python -m bench                     all but reader, memory and scaling, 200,000 rows: a quarter of an hour
+    python -m bench processor --rows 1000000 --json processor.json
+    python -m bench all --rows 1000000 --json bench/results/all.json
     python -m bench report bench/results/*.json     writes bench/RESULTS.md and bench/chart.svg
 
 Each NAME is a module here, whose docstring says what is measured and where its clock starts and ends. With one NAME the JSON
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     failed = False
     for name in chosen:
         try:
-            found = measure(name, given.broker, _rows(name, given.rows), given.repeat, given.peers, arguments)
+            found = measure(name, _rows(name, given.rows), given.repeat, given.peers, arguments)
         except NotHere as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             failed = failed or "all" not in given.names
@@ -73,20 +73,18 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def measure(
-    name: str, broker: str, rows: int, times: int, peers: frozenset[str], arguments: list[str]
-) -> dict[str, Any]:
+def measure(name: str, rows: int, times: int, peers: frozenset[str], arguments: list[str]) -> dict[str, Any]:
     """Run one benchmark on services of its own, print its table, return its document."""
-    _tell(f"== {name}, {broker}, {rows:,} rows")
+    _tell(f"== {name}, {rows:,} rows")
     load = os.getloadavg()[0]
     if load > BUSY:
         _tell(f"the load is {load:.1f}: something else runs here, and the figures will be poor")
-    with services(broker) as running:
+    with services() as running:
         context = Context(running, rows, peers, _tell)
         running.warm_up()
         with import_module(f"bench.{name}").participants(context) as participants:
             repetitions = repeat(participants, times, _tell)
-    found = document(name, broker, rows, repetitions, arguments, load)
+    found = document(name, rows, repetitions, arguments, load)
     print(table.plain(table.figures(found)))
     if len(verdicts := table.verdicts(found)) > 1:
         print(table.plain(verdicts).replace("*", ""))
@@ -102,7 +100,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all; report FILE…"
     )
     parser.add_argument("--rows", type=int, help=f"rows of the file; {DEFAULT_ROWS:,} unless told")
-    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; 3 unless told")
     parser.add_argument(

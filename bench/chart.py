@@ -11,11 +11,10 @@ BAR, GAP, TITLE = 18, 6, 34
 COLOURS = {"ours": "#1f6f5c", "ceiling": "#b8c4c0"}
 PEER = "#c98b3c"
 BENCHMARKS = ("processor", "capture", "sink", "chain")
-BROKERS = {"kafka": "Apache Kafka", "embedded": "embedded broker"}
 
 
 def draw(documents: Sequence[Json]) -> str:
-    """Return an SVG with a group of bars for each benchmark and broker that has rows per second."""
+    """Return an SVG with a group of bars for each benchmark that has rows per second."""
     y = 10
     parts: list[str] = []
     for document in documents:
@@ -48,9 +47,8 @@ def _bars(document: Json) -> list[tuple[str, float, float, float]]:
 
 def _group(document: Json, bars: list[tuple[str, float, float, float]], y: int) -> tuple[list[str], int]:
     """Draw one group from `y` on; return it and where it ends. The scale is the group's own."""
-    title = f"{document['benchmark']}, {BROKERS[document['broker']]}"
     parts = [
-        f'<text x="10" y="{y + 20}" font-weight="600" fill="#1b2421">{escape(title)} '
+        f'<text x="10" y="{y + 20}" font-weight="600" fill="#1b2421">{escape(document["benchmark"])} '
         '<tspan font-weight="400" fill="#5d6b66">rows/s</tspan></text>'
     ]
     y += TITLE

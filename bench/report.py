@@ -10,7 +10,6 @@ from bench import chart, table
 Json = dict[str, Any]
 
 ORDER = ("processor", "capture", "sink", "chain", "latency", "small", "reader", "memory", "scaling")
-BROKERS = {"kafka": "Apache Kafka", "embedded": "embedded broker"}
 
 WHAT = {
     "processor": "Rows on their topic to all results on theirs, offsets committed; one process.",
@@ -34,19 +33,15 @@ NOT_RUN = {
 
 
 def write(files: Sequence[Path], output: Path, chart_file: Path) -> None:
-    """Read measurements, each file one document or a list; of two of one benchmark and broker the later counts."""
-    documents: dict[tuple[str, str], Json] = {}
+    """Read measurements, each file one document or a list; of two of one benchmark the later counts."""
+    documents: dict[str, Json] = {}
     for file in files:
         found = json.loads(file.read_text())
         for document in found if isinstance(found, list) else [found]:
-            key = (document["benchmark"], document["broker"])
+            key = document["benchmark"]
             if key not in documents or documents[key]["date"] <= document["date"]:
                 documents[key] = document
-    brokers = list(BROKERS)
-    ordered = sorted(
-        documents.values(),
-        key=lambda found: (ORDER.index(found["benchmark"]), brokers.index(found["broker"])),
-    )
+    ordered = sorted(documents.values(), key=lambda found: ORDER.index(found["benchmark"]))
     output.write_text(_page(ordered, chart_file.name))
     chart_file.write_text(chart.draw(ordered))
 
@@ -67,8 +62,7 @@ def _page(documents: Sequence[Json], chart_name: str) -> str:
 def _section(document: Json) -> str:
     times = len(document["repetitions"])
     text = (
-        f"**{BROKERS[document['broker']]}**, {document['rows']:,} rows, "
-        f"{times} repetition{'s' if times > 1 else ''}, {document['date'][:10]}, "
+        f"{document['rows']:,} rows, {times} repetition{'s' if times > 1 else ''}, {document['date'][:10]}, "
         f"load before {document['machine']['load_before']}\n\n" + table.markdown(table.figures(document))
     )
     if len(verdicts := table.verdicts(document)) > 1:
@@ -90,7 +84,7 @@ def _surroundings(documents: Sequence[Json]) -> str:
     for what, found in (
         ("Machine", machines),
         ("Millstream", [document["versions"]["millstream"] for document in documents]),
-        ("Brokers", [document["versions"]["broker"] for document in documents]),
+        ("Broker", [document["versions"]["broker"] for document in documents]),
         ("Libraries", libraries),
         ("Peers' environments", [document["versions"]["peers"] for document in documents]),
     ):

@@ -1,8 +1,7 @@
 """scaling: the processor benchmark with 1, 2 and 4 workers on 4 partitions.
 
 Workers start, share the partitions out, and are held (SIGSTOP) while the rows come to their topic; then all go on at once. So
-neither starts nor rebalances nor capture are part of a figure. It needs a session of a minute, which the embedded broker's
-profile doesn't allow: run it on Apache Kafka.
+neither starts nor rebalances nor capture are part of a figure. That needs a session of a minute.
 """
 
 import signal
@@ -13,7 +12,7 @@ from functools import partial
 
 from bench.context import Context
 from bench.measured import Measured, Participant
-from bench.place import PARTITIONS, NotHere, Place
+from bench.place import PARTITIONS, Place
 from bench.processes import Broken
 from bench.processor import finished
 
@@ -23,10 +22,6 @@ WORKERS = (1, 2, 4)
 @contextmanager
 def participants(context: Context) -> Iterator[dict[str, Participant]]:
     """Ours, with so many workers."""
-    if context.services.broker.profile == "embedded":
-        raise NotHere(
-            "scaling needs --broker kafka: the embedded broker's sessions are too short to hold workers"
-        )
     yield {
         f"{workers} worker{'s' if workers > 1 else ''}": partial(_run, context, workers)
         for workers in WORKERS

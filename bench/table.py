@@ -50,7 +50,7 @@ def figures(document: Json) -> list[list[str]]:
 def verdicts(document: Json) -> list[list[str]]:
     """Return a heading and a row per floor: what, bound, figure, pass or miss. Only the heading where there is none."""
     rows = [["floor", "bound", "measured", ""]]
-    for floor in floors.of(document["benchmark"], document["broker"]):
+    for floor in floors.of(document["benchmark"]):
         verdict = floor.verdict(document["median"])
         rows.append([floor.what, *(verdict or ("", "not measured", ""))])
     return rows

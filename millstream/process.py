@@ -4,6 +4,7 @@ Children run in a session of their own: Ctrl-C in the terminal reaches only us, 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ DEVNULL = subprocess.DEVNULL
 
 _LEASH = str(Path(__file__).with_name("leash.py"))
 _POLL = 0.02  # seconds
+_FRAME = re.compile(r"(\w+ +\| )?\s+(at \S+\(|\.\.\. \d+ more)")
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,10 @@ def running(
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log file, indented; a word where there are none."""
+    """The last lines of a log file, indented, without the frames of Java's stack traces; a word where there are none."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         text = ""
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (nothing)"
+    told = [line for line in text.splitlines() if not _FRAME.match(line)]
+    return "\n".join(f"    {line}" for line in told[-lines:]) or "    (nothing)"

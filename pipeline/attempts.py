@@ -1,7 +1,7 @@
 """Counts how often a partition was begun at the same offset without getting on: workers have died of what comes there.
 
-The count lies beside the group's committed offset (`pipeline.kafka_notes`), so that it outlives the process, and costs a
-note per assignment and nothing per batch. Pure policy: offsets, notes and the time are told.
+The count lies beside the group's committed offset, as its metadata, so that it outlives the process and its disk, and costs a
+commit per assignment and nothing per batch. Pure policy: offsets, notes and the time are told.
 """
 
 import re

@@ -74,25 +74,19 @@ class Observer:
         self._nonces: set[str] = set()
         self.claim: Claim | None = None
 
-    def take(self, *, over: bool = False, anew: bool = False) -> Held | None:
-        """Return the claim if it was free or stale and is ours now; None while another holds it: see `claim`.
-
-        With `over` it is taken in any case, since the work that it was for is known to be done; unless that is done anew.
-        With `anew` it begins at the start.
-        """
-        start = Claim(nonce=secrets.token_hex(8), anew=anew)
+    def take(self) -> Held | None:
+        """Return the claim if it was free or stale and is ours now; None while another holds it: see `claim`."""
+        nonce = secrets.token_hex(8)
         found = records.read_with_etag(self._store, self._key, Claim)
         if found is None:
-            return self._swap(start, None)
+            return self._swap(Claim(nonce=nonce), None)
         self.claim, etag = found
         if etag != self._seen:
             self._seen, self._since = etag, self._now()
         free = self.claim.nonce == FREE or self.claim.nonce in self._nonces
-        done = over and not self.claim.anew
-        if not done and not free and self._now() - self._since < self._stale:
+        if not free and self._now() - self._since < self._stale:
             return None
-        claim = start if anew else self.claim.model_copy(update={"nonce": start.nonce})
-        return self._swap(claim.model_copy(update={"beat": self.claim.beat + 1}), etag)
+        return self._swap(self.claim.model_copy(update={"nonce": nonce, "beat": self.claim.beat + 1}), etag)
 
     def create(self) -> Held | None:
         """Return the claim if there was none, without looking first; None where there is one: then `take` tells."""

@@ -125,8 +125,7 @@ class Claim(Record):
     """Who captures a job (nobody: an empty nonce), and how far.
 
     The first `blocks` blocks are acknowledged: `rows` rows, `malformed` of them malformed. They are `bytes` of the file's
-    `total` bytes as text, 0 until it is at hand. `beat` counts renewals. `anew` says that all rows are sent once more, for a
-    broker that may have forgotten them: also those of a job that was captured.
+    `total` bytes as text, 0 until it is at hand. `beat` counts renewals.
     """
 
     nonce: str
@@ -136,7 +135,6 @@ class Claim(Record):
     bytes: int = 0
     total: int = 0
     beat: int = 0
-    anew: bool = False
 
     @property
     def share(self) -> float | None:

@@ -1,7 +1,4 @@
-"""The edge to Kafka: confluent-kafka's clients with our configuration; `kafka_errors` turns their exceptions into ours.
-
-What is only true of the broker of `millstream up` is in `kafka_embedded`; Apache Kafka is the reference.
-"""
+"""The edge to Kafka: confluent-kafka's clients with our configuration; `kafka_errors` turns their exceptions into ours."""
 
 import math
 import time
@@ -14,7 +11,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipeline import kafka_embedded, metrics
+from pipeline import metrics
 from pipeline.errors import MillstreamError, Permanent, Unreachable
 from pipeline.kafka_errors import MOVED_ON, translate, undelivered
 from pipeline.kafka_native import WIRE, NativeProducer, pointers
@@ -69,7 +66,6 @@ _CONSUMER_TUNING = {
 
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Return the producers' configuration: acknowledged by all in-sync replicas, in order, without duplicates."""
-    embedded = settings.profile == "embedded"
     return (
         _PRODUCER_TUNING
         | client_config(settings)
@@ -79,13 +75,11 @@ def producer_config(settings: Settings) -> dict[str, Any]:
             "message.max.bytes": settings.message_bytes + OVERHEAD,
             "delivery.report.only.error": True,
         }
-        | (kafka_embedded.PRODUCER if embedded else {})
     )
 
 
 def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
     """Return the consumers' configuration: from the oldest message, offsets committed only by us."""
-    embedded = settings.profile == "embedded"
     return (
         _CONSUMER_TUNING
         | client_config(settings)
@@ -97,7 +91,6 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
             "session.timeout.ms": int(settings.session_timeout * 1000),
             "heartbeat.interval.ms": int(settings.session_timeout * 1000 / 6),
         }
-        | (kafka_embedded.CONSUMER if embedded else {})
     )
 
 

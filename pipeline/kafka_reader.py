@@ -11,12 +11,11 @@ from contextlib import suppress
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from pipeline import kafka, kafka_embedded
+from pipeline import kafka
 from pipeline.attempts import Attempts
 from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka_batch import Batch, batches
 from pipeline.kafka_errors import translate
-from pipeline.kafka_notes import notes
 from pipeline.kafka_topic import Ends, Identity
 from pipeline.settings import Settings
 
@@ -57,20 +56,14 @@ class Reader:
         """Counts assignments: what was read under another epoch than the current one comes again."""
         self.starts: dict[int, int] = {}
         """Where each partition of ours was begun at."""
-        self._config = kafka.consumer_config(settings, group)
-        self._client = Consumer(self._config)
-        self._continuity = kafka_embedded.continuity(settings)
+        self._client = Consumer(kafka.consumer_config(settings, group))
         self._paused = False
         self._closed = False
         self._callbacks = (on_assign, on_revoke, on_lost)
         self._on_replaced = on_replaced
         self._attempts = attempts
-        self._notes = notes(topic, settings, group)
         admin = kafka.admin_client(settings)
         self._identity, self._ends = Identity(admin, topic), Ends(admin, topic)
-        self._standstill = kafka_embedded.standstill(settings)
-        self._settings = settings
-        self._settled = False
         self._subscribe()
 
     def read(self, timeout: float) -> list[Batch]:
@@ -81,18 +74,13 @@ class Reader:
         if self._identity.has_changed():
             self._begin_again()
         self._ends.look(self.starts)
-        epoch, began = self.epoch, time.monotonic()
+        epoch = self.epoch
         runs = batches(self._client.consume(CONSUME, timeout))
-        if self._standstill.is_over(bool(runs), time.monotonic() - began, self._what_lacks):
-            self._join_anew()
-        if not runs:
-            return []
-        if epoch != self.epoch:
+        if runs and epoch != self.epoch:
             # Some of these may be of the assignment before. All of them come again.
             self._start(self._client.assignment())
             return []
-        checked = (self._continuity.check(self._client, run) for run in runs)
-        return [batch for batch in checked if batch is not None]
+        return runs
 
     def idle(self, seconds: float) -> None:
         """Spend time while paused: the group is served, and what comes nevertheless is read again after `resume`."""
@@ -120,11 +108,8 @@ class Reader:
         if self._attempts is None:
             return kafka.commit(self._client, self.topic, offsets)
         now = time.monotonic()
-        return self._notes.commit(
-            self._client,
-            offsets,
-            {partition: self._attempts.metadata(partition, now) for partition in offsets},
-        )
+        notes = {partition: self._attempts.metadata(partition, now) for partition in offsets}
+        return kafka.commit(self._client, self.topic, offsets, notes)
 
     def high(self, partition: int) -> int:
         """Return the end of a partition as it was about a second ago, or 0 where that isn't known. For any thread."""
@@ -135,10 +120,7 @@ class Reader:
         self._closed = True
         with suppress(KafkaException):
             self._absolve([partition.partition for partition in self._client.assignment()])
-        if kafka_embedded.may_say_goodbye(self._settings, self._settled):
-            self._client.close()
-        else:
-            del self._client  # a client that is dropped leaves without a word
+        self._client.close()
 
     def _begin_again(self) -> None:
         """Start what is assigned at its first message: the topic is another, and offsets of the old one mean nothing."""
@@ -150,37 +132,13 @@ class Reader:
         self.epoch += 1
         if not numbers:
             # The group shared out the partitions while there was no such topic, and would find out by and by.
-            if kafka_embedded.may_leave_and_come_back(self._settings):
-                self._client.unsubscribe()
-                self._subscribe()
+            self._client.unsubscribe()
+            self._subscribe()
             return
         self._assign([TopicPartition(self.topic, number, OFFSET_BEGINNING) for number in numbers])
         self._on_replaced(numbers)
 
-    def _what_lacks(self) -> str | None:
-        """Return what should come and doesn't, as far as is known, or None."""
-        if self._paused or not self._identity.exists:
-            return None
-        if not (self._settled and self.starts):
-            return "a partition of a topic that is there"
-        if not self._ends.are_new:
-            return None  # nobody knows: the broker may be away
-        behind = sorted(n for n in self.starts if self.high(n) > self._continuity.position(self.topic, n))
-        return f"messages that wait in partitions {behind}" if behind else None
-
-    def _join_anew(self) -> None:
-        """Leave the group without a word and join it with another client, from the committed offsets.
-
-        The client before is dropped, and evicted after its session timeout.
-        """
-        partitions = self._client.assignment()
-        if partitions:
-            self._lost(self._client, partitions)
-        self._client = Consumer(self._config)
-        self._subscribe()
-
     def _subscribe(self) -> None:
-        self._settled = False
         self._client.subscribe(
             [self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -205,7 +163,7 @@ class Reader:
         offsets = {start.partition: max(0, start.offset) for start in starts}
         begun = {
             start.partition: self._attempts.begin(
-                start.partition, offsets[start.partition], self._notes.find(start), now
+                start.partition, offsets[start.partition], start.metadata, now
             )
             for start in starts
         }
@@ -225,7 +183,7 @@ class Reader:
 
     def _keep_quietly(self, offsets: Mapping[int, int], begun: Mapping[int, str]) -> None:
         try:
-            self._notes.keep(self._client, offsets, begun)
+            kafka.commit(self._client, self.topic, offsets, begun)
         except MillstreamError as error:  # a count that isn't kept costs a death more
             log.debug("not noted", topic=self.topic, why=str(error))
 
@@ -253,10 +211,8 @@ class Reader:
             self._client.pause(starts)
         self.starts = {start.partition: max(0, start.offset) for start in starts}
         self._ends.forget()
-        self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._settled = True
         if self._closed:
             return
         self.epoch += 1
@@ -277,7 +233,6 @@ class Reader:
     def _leave(
         self, partitions: list[TopicPartition], what: str, callback: Callable[[Partitions], None]
     ) -> None:
-        self._settled = False
         if self._closed:
             return
         numbers = [partition.partition for partition in partitions]

@@ -56,10 +56,7 @@ class Identity:
 
 
 class Ends:
-    """Knows where partitions end, also where nothing is fetched from them.
-
-    The embedded broker tells less than the truth: the offset behind the first message of the last batch.
-    """
+    """Knows where partitions end, also where nothing is fetched from them."""
 
     def __init__(self, admin: AdminClient, topic: str) -> None:
         self._admin = admin

@@ -21,8 +21,7 @@ log = structlog.get_logger("claim")
 class Renewal(ABC):
     """Renews a claim every so many seconds while the `with` block runs; gives it back, with `progress`, when the block raises.
 
-    After a block that ends well the claim stays as it is: what the block has written says all that it said. A claim on work
-    that is done `anew` is given back: nothing else says that it is done.
+    After a block that ends well the claim stays as it is: what the block has written says all that it said.
     """
 
     def __init__(self, job: Job, held: Held, every: float) -> None:
@@ -61,8 +60,7 @@ class Renewal(ABC):
     ) -> None:
         self._over.set()
         self._thread.join()
-        done = kind is None and not self._held.claim.anew
-        if done or isinstance(self._reason, ClaimLost | JobEnded):
+        if kind is None or isinstance(self._reason, ClaimLost | JobEnded):
             return
         try:
             self._held.release(**self.progress())

@@ -113,9 +113,6 @@ class Settings(BaseSettings):
     replication: int = Field(
         1, description="replication factor, where Millstream creates the topics", ge=1, le=32
     )
-    profile: Literal["kafka", "embedded"] = Field(
-        "kafka", description="`embedded` works around the faults of the broker of `millstream up`"
-    )
     block: int = Field(8192, description="consecutive rows that are dealt to one partition", ge=1, le=1 << 20)
     message_bytes: int = Field(
         1_000_000,
@@ -332,15 +329,12 @@ def _flat(values: Mapping[str, Any]) -> set[str]:
 
 
 def _unchosen(running: dict[str, Any], chosen: _Chosen) -> dict[str, Any]:
-    """Return what a running `up` says of servers that nobody chose.
-
-    An S3 server goes with its keys and buckets, a broker with its profile.
-    """
+    """Return what a running `up` says of servers that nobody chose: an S3 server goes with its keys and buckets."""
     left_out = set()
     if "kafka" in chosen:
-        left_out |= {"kafka", "profile"}
+        left_out.add("kafka")
     if not chosen.all.isdisjoint(_S3_SERVER):
-        left_out |= {"s3"}
+        left_out.add("s3")
     return {name: value for name, value in running.items() if name not in left_out}
 
 
@@ -416,8 +410,8 @@ def disagreement(settings: Settings, folder: Path | None = None) -> str | None:
     if not unlike:
         return None
     return (
-        f"the `up` that runs in this folder works with {'; with '.join(unlike)}: what one of them sends, the other doesn't see. "
-        "Start `up` again, or take the setting out"
+        f"the `up` that runs in this folder works with {'; with '.join(unlike)}: what one of them sends, the other doesn't "
+        "see. Start `up` again, or take the setting out"
     )
 
 
@@ -481,5 +475,6 @@ def _dotted(path: tuple[int | str, ...]) -> set[str]:
 
 
 def _suggest(wrong: str, right: set[str]) -> str:
-    near = difflib.get_close_matches(wrong, sorted(right), n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(sorted(right))}"
+    bare = {name.removeprefix(PREFIX): name for name in right}
+    near = difflib.get_close_matches(wrong.removeprefix(PREFIX), sorted(bare), n=1)
+    return f"; did you mean {bare[near[0]]}?" if near else f"; there are: {', '.join(sorted(right))}"

@@ -15,9 +15,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from pipeline import crash, layout, metrics, records, traces
-from pipeline.claims import FREE, Held, Observer
+from pipeline.claims import Held, Observer
 from pipeline.errors import ClaimLost, DeliveryFailed, InputError, JobEnded, NotFound
-from pipeline.jobs import Captured, Claim, End, Job, now
+from pipeline.jobs import Captured, End, Job, now
 from producer.content import fetch_again
 from producer.encode import Events, encode
 from producer.ending import fail
@@ -34,21 +34,18 @@ class Capture:
     """One job to be captured as soon as its claim can be had.
 
     `file` is the spooled upload where it is at hand; `fresh` says that nobody can have claimed the job yet.
-    `from_start` sends all rows once more, also of a job that was captured, because the broker may have
-    forgotten them. `check` is called after each block, and may raise, to stop; `now` counts seconds and never goes back.
-    `ours` says afterwards that it was captured here.
+    `check` is called after each block, and may raise, to stop; `now` counts seconds and never goes back. `ours` says
+    afterwards that it was captured here.
     """
 
     stage: Stage
     job: Job
     file: Spool | None = None
     fresh: bool = False
-    from_start: bool = False
     check: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.monotonic
     ours: bool = field(default=False, init=False)
     observer: Observer = field(init=False)
-    _waited: bool = field(default=False, init=False)
     _unsent: bool = field(default=False, init=False)
     """Whether it was captured here, and its ends aren't known to be sent."""
 
@@ -67,15 +64,12 @@ class Capture:
             end, captured = self._so_far()
             if end is not None:
                 return end
-            if captured is not None and not self.from_start and not self._unsent:
+            if captured is not None and not self._unsent:
                 return captured
-            if captured is None or self.from_start:
-                if captured is not None and self._is_sent_anew(captured):
-                    return captured
-                held = self.observer.take(over=captured is not None, anew=self.from_start)
+            if captured is None:
+                held = self.observer.take()
                 if held is None:
                     self.fresh = False
-                    self._waited = True
                     return None
         self.fresh = False
         try:
@@ -107,13 +101,6 @@ class Capture:
         teller.tell("capture", self.job, rows=rows, rejected=captured.malformed, total=rows, share=1.0)
         teller.over("capture", self.job)
 
-    def _is_sent_anew(self, captured: Captured) -> bool:
-        """Whether another process, for which this one waited, has done what was to be done here from the start."""
-        if not self._waited:
-            return False
-        claim = records.read(self.stage.results, layout.claim(self.job.file_id), Claim)
-        return claim is not None and claim.anew and claim.nonce == FREE and claim.rows == captured.rows
-
     def _so_far(self) -> tuple[End | None, Captured | None]:
         end = records.read(self.stage.results, layout.end(self.job.file_id), End)
         return end, records.read(self.stage.results, layout.captured(self.job.file_id), Captured)
@@ -128,9 +115,7 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
             "push it again with --again"
         )
     claim = held.claim
-    start = (
-        Position() if work.from_start else Position(claim.blocks, claim.rows, claim.malformed, claim.bytes)
-    )
+    start = Position(claim.blocks, claim.rows, claim.malformed, claim.bytes)
     started = now()
     with Heartbeat(stage, job, held, start) as heartbeat, ExitStack() as contents:
         file = work.file or fetch_again(stage, job, contents)

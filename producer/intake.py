@@ -54,8 +54,6 @@ class Intake:
         self._waiting: dict[str, Capture] = {}
         self._marks: Mapping[str, Head] = {}
         self._known: set[str] = set()
-        self._forgotten: set[str] = set()
-        """Jobs of whose rows the broker has forgotten what was captured: whoever captures them begins at the start."""
         self._repairs: dict[str, Repair] = {}
         self._repairing: set[str] = set()
         self._repaired: dict[str, str] = {}
@@ -117,26 +115,16 @@ class Intake:
     def resume(self, file_id: str) -> None:
         """Go on with a marked job whose rows or ends may have been lost with an earlier process, or an earlier topic.
 
-        The embedded broker forgets everything when it ends, which can't be told from here: the rows are sent once more.
+        Its ends are sent again: the sink asks for rows that it lacks.
         """
-        forgetful = self._stage.settings.profile == "embedded"
-        if forgetful:
-            self._forgotten.add(file_id)
 
         def task(publisher: Publisher) -> None:
             job = unfinished(self._stage, file_id)
             if job is None:
                 return
             work = Capture(self._stage, job, check=self._lanes.check)
-            log.info(
-                "going on with",
-                job=job.file_id,
-                name=job.name,
-                generation=job.generation,
-                from_start=forgetful,
-            )
-            if not forgetful:
-                self._send_ends(file_id, publisher)
+            log.info("going on with", job=job.file_id, name=job.name, generation=job.generation)
+            self._send_ends(file_id, publisher)
             self._submit(work)
 
         self._lanes.submit(0, file_id, task)
@@ -244,7 +232,6 @@ class Intake:
         job = work.job
         with self._lock:
             self._known.add(job.file_id)
-            work.from_start = job.file_id in self._forgotten
         try:
             with self._lanes.turn(job.source.size):
                 outcome = work.attempt(publisher, Silent())
@@ -261,8 +248,6 @@ class Intake:
             with self._lock:
                 self._waiting.setdefault(job.file_id, work)
             return
-        if work.from_start:
-            self._forgotten.discard(job.file_id)
         if isinstance(outcome, End):
             metrics.FILES.labels("capture", outcome.state).inc()
             log.info(

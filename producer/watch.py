@@ -6,14 +6,13 @@ written down and stops nobody else.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import structlog
 
 from pipeline import backoff, health, runtime, traces
-from pipeline.errors import SettingsError, Transient
+from pipeline.errors import MillstreamError, SettingsError, Transient
 from pipeline.kafka import admin_client, ensure_topics
 from pipeline.kafka_topic import Identity
 from pipeline.pace import rest
@@ -38,6 +37,9 @@ MARKS_EVERY = 10.0
 
 CLAIMS_EVERY = 3.0
 """Seconds between two looks at claims of others."""
+
+MISSING_FOR = 5.0
+"""Seconds that a topic has to be gone until it is made here."""
 
 TOLD = 20
 """Troubles that are told to whoever looks at the progress, at most; readiness has all of them."""
@@ -89,12 +91,10 @@ def run(
 
     rounds = Rounds()
     claims = Every(CLAIMS_EVERY)
-    admin = admin_client(stage.settings)
-    topics = [Identity(admin, topic) for topic in stage.settings.topics]
+    topics = _Topics(stage.settings)
     replaced = True  # what is open at the start is treated as if its topics had been replaced: nothing is known of them
     try:
-        for topic in topics:
-            topic.has_changed(wait=True)
+        topics.begin()
         while not stop.is_set():
             if replaced:
                 for file_id in patient(lambda: marked(stage.results)):
@@ -109,7 +109,7 @@ def run(
             for file_id in rounds.due(lambda: patient(lambda: marked(stage.results)), intake.look_at_marks):
                 intake.remind(file_id)
             stop.wait(rest(LOOK_EVERY, took))
-            replaced = _replaced(topics, stage.settings)
+            replaced = topics.are_replaced()
     except Transient:
         if not stop.is_set():
             raise
@@ -130,18 +130,42 @@ def _reload(reload: Callable[[], Settings | None], intake: Intake) -> None:
         intake.configure(changed)
 
 
-def _replaced(topics: Sequence[Identity], settings: Settings) -> bool:
-    """Whether a topic was deleted and made anew.
+class _Topics:
+    """The topics of rows and results: whether they were made anew; where they stay away, they are made here.
 
-    The embedded broker forgets its topics when it is restarted: they are made here.
+    Whoever deletes a topic to make it otherwise has MISSING_FOR seconds for that. Where a broker has lost its data, nobody
+    else makes topics while the stages run.
     """
-    replaced = [topic.has_changed() for topic in topics]
-    if settings.profile == "embedded" and any(topic.gone for topic in topics):
-        with suppress(Transient):
-            ensure_topics(settings)
-    if any(replaced):
-        log.warning("a topic was made anew: what is open is sent again")
-    return any(replaced)
+
+    def __init__(self, settings: Settings) -> None:
+        admin = admin_client(settings)
+        self._settings = settings
+        self._topics = [Identity(admin, topic) for topic in settings.topics]
+        self._missing_since: float | None = None
+
+    def begin(self) -> None:
+        """Find out which they are."""
+        for topic in self._topics:
+            topic.has_changed(wait=True)
+
+    def are_replaced(self) -> bool:
+        """Whether one of them is another than before."""
+        replaced = [topic.has_changed() for topic in self._topics]
+        now = time.monotonic()
+        if not any(topic.gone for topic in self._topics):
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = now
+        elif now - self._missing_since >= MISSING_FOR:
+            self._missing_since = None
+            log.warning("a topic is gone: making it", topics=list(self._settings.topics))
+            try:
+                ensure_topics(self._settings)
+            except MillstreamError as error:  # it is tried again
+                log.warning("the topics can't be made", error=str(error))
+        if any(replaced):
+            log.warning("a topic was made anew: what is open is sent again")
+        return any(replaced)
 
 
 def _reasons(troubles: Troubles) -> list[str]:

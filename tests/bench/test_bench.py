@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import chain, check, processor, progress, report
+from bench import chain, check, processor, report
 from bench.context import Context
 from bench.data import Oracle, write_csv
 from bench.floors import Floor
@@ -21,16 +21,13 @@ ROWS = 50_000
 
 
 @pytest.fixture
-def context(
-    tmp_path: Path, embedded_kafka: Broker, s3_server: S3, monkeypatch: pytest.MonkeyPatch
-) -> Context:
-    monkeypatch.setattr(progress, "QUIET", 1.0)
-    return Context(Services(embedded_kafka, s3_server, tmp_path), ROWS, frozenset(), lambda _: None)
+def context(tmp_path: Path, broker: Broker, s3_server: S3) -> Context:
+    return Context(Services(broker, s3_server, tmp_path), ROWS, frozenset(), lambda _: None)
 
 
 def test_the_chain_and_its_ceiling_are_measured_and_reported(context: Context, tmp_path: Path) -> None:
     with chain.participants(context) as participants:
-        found = document("chain", "embedded", ROWS, repeat(participants, 1, lambda _: None), ["chain"], 0.1)
+        found = document("chain", ROWS, repeat(participants, 1, lambda _: None), ["chain"], 0.1)
     assert found["median"]["ours"]["rows_per_s"]["median"] > 0
     assert found["median"]["ours"]["processes"].keys() == {"push", "processor", "sink", "broker", "s3"}
     (tmp_path / "chain.json").write_text(json.dumps([found]))

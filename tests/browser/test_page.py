@@ -36,9 +36,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(name="chain")
-def running(tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str) -> Iterator[Stack]:
+def running(tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator[Stack]:
     (tmp_path / "millstream.toml").write_text(CONFIGURATION)
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "watch", "process", "sink", "serve") as found:
+    with stack(tmp_path, broker, s3, topic_prefix, "watch", "process", "sink", "serve") as found:
         found.logged("serve", "serving")
         yield found
 

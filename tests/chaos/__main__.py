@@ -1,8 +1,8 @@
 """`python -m tests.chaos`: many runs, each from a seed, their table in RESULTS.md.
 
-python -m tests.chaos --runs 100 --broker kafka --jobs 2     seeds from 1 on
-python -m tests.chaos --seed 17 --broker embedded            one run again
-python -m tests.chaos --seed 17 --broker embedded --plan     what it would do
+python -m tests.chaos --runs 100 --broker cluster --jobs 2     seeds from 1 on
+python -m tests.chaos --seed 17 --broker up                    one run again
+python -m tests.chaos --seed 17 --broker up --plan             what it would do
 """
 
 import argparse
@@ -21,14 +21,14 @@ from tests.chaos.plan import BrokerKind, Plan, draw
 from tests.chaos.run import Outcome, Services, run
 
 RENEW = 40
-"""Runs after which the services are started anew: the embedded broker keeps everything in memory."""
+"""Runs after which the services are started anew: what each leaves behind on the S3 server adds up."""
 
 
 def main() -> int:
     """Do the runs; 1 where one of them went wrong."""
     given = _arguments()
     seeds = given.seed or list(range(given.first, given.first + given.runs))
-    brokers: list[BrokerKind] = ["embedded", "kafka"] if given.broker == "both" else [given.broker]
+    brokers: list[BrokerKind] = ["up", "cluster"] if given.broker == "both" else [given.broker]
     plans = [draw(seed, broker) for seed in seeds for broker in brokers]
     if given.plan:
         print("\n".join(plan.describe() for plan in plans))
@@ -120,7 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=20, help="how many seeds")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--seed", type=int, action="append", help="this seed, and no other")
-    parser.add_argument("--broker", choices=["embedded", "kafka", "both"], default="embedded")
+    parser.add_argument("--broker", choices=["up", "cluster", "both"], default="up")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with services of its own")
     parser.add_argument("--plan", action="store_true", help="print the plans, and do nothing")
     parser.add_argument("--record", action="store_true", help="add the runs to tests/chaos/RESULTS.md")

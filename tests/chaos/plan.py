@@ -7,7 +7,8 @@ from typing import Literal
 
 from tests.services.s3_faults import KINDS, Fault
 
-BrokerKind = Literal["embedded", "kafka"]
+BrokerKind = Literal["up", "cluster"]
+"""One node, as `up` has it, or three, of which any two carry on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,19 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class BrokerDies:
-    """The broker is killed and started again: Apache Kafka has its data, the embedded one has nothing.
-
-    On a cluster one of three nodes is killed, and stays away for `seconds`.
-    """
+    """The one broker is killed, and started again after so many seconds, with its data or `wiped`."""
 
     at: float
     seconds: float
-    cluster: bool = False
+    wiped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDies:
+    """One of three nodes is killed, and started again after so many seconds; 0: once the run is over."""
+
+    at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,20 @@ class Skew:
     hours: float
 
 
-Event = Kill | Crash | Point | Freeze | Join | BrokerDies | TopicAnew | Again | S3Fails | DiskFull | Skew
+Event = (
+    Kill
+    | Crash
+    | Point
+    | Freeze
+    | Join
+    | BrokerDies
+    | NodeDies
+    | TopicAnew
+    | Again
+    | S3Fails
+    | DiskFull
+    | Skew
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +191,13 @@ STEPS: dict[str, str] = {
 """The steps of a job that are an S3 call, and what the call looks like."""
 
 
+_SEEDED: dict[BrokerKind, str] = {"up": "up", "cluster": "kafka"}
+"""What a seed is drawn with: the cluster's plans are those that were once drawn for any Apache Kafka."""
+
+
 def draw(seed: int, broker: BrokerKind) -> Plan:
     """Return the plan of a seed."""
-    random = Random(f"{seed} {broker}")
+    random = Random(f"{seed} {_SEEDED[broker]}")
     uploads = _uploads(random)
     stages = ["watch", "process", "sink"]
     stages += ["serve"] if random.random() < 0.3 or any(upload.via == "http" for upload in uploads) else []
@@ -248,8 +271,14 @@ def _broker(random: Random, _: list[str], last: float) -> Event:
     return BrokerDies(_moment(random, last), round(random.uniform(0, 5), 1))
 
 
-def _cluster(random: Random, _: list[str], last: float) -> Event:
-    return BrokerDies(_moment(random, last), round(random.uniform(3, 10), 1), cluster=True)
+def _wiped(random: Random, _: list[str], last: float) -> Event:
+    return BrokerDies(_moment(random, last), round(random.uniform(0, 5), 1), wiped=True)
+
+
+def _node(random: Random, _: list[str], last: float) -> Event:
+    """Half of them stay away; the others come back before or after their leaders have moved, which takes nine seconds."""
+    at, drawn = _moment(random, last), random.random()
+    return NodeDies(at, 0 if drawn > 0.5 else round(1 + 28 * drawn, 1))
 
 
 def _topic(random: Random, _: list[str], last: float) -> Event:
@@ -274,7 +303,7 @@ def _skew(random: Random, stages: list[str], _: float) -> Event:
     return Skew(random.choice(stages), random.choice((-1.0, 1.0)))
 
 
-_BOTH = ("embedded", "kafka")
+_BOTH = ("up", "cluster")
 _Draw = Callable[[Random, list[str], float], Event]
 _DRAWN: tuple[tuple[_Draw, tuple[str, ...], float], ...] = (
     (_kill, _BOTH, 5),
@@ -282,9 +311,10 @@ _DRAWN: tuple[tuple[_Draw, tuple[str, ...], float], ...] = (
     (_point, _BOTH, 3),
     (_freeze, _BOTH, 2),
     (_join, _BOTH, 2),
-    (_broker, _BOTH, 1.5),
-    (_cluster, ("kafka",), 0.3),
-    (_topic, ("kafka",), 1),
+    (_broker, ("up",), 1.5),
+    (_wiped, ("up",), 1),
+    (_node, ("cluster",), 1.8),
+    (_topic, _BOTH, 1),
     (_again, _BOTH, 1.5),
     (_s3, _BOTH, 5),
     (_disk, _BOTH, 0.7),
@@ -308,4 +338,4 @@ POINTS: tuple[tuple[str, str], ...] = (
 
 def _excludes(event: Event, other: Event) -> bool:
     """Whether two events don't go together: a skewed clock and a point are ways to start one process."""
-    return isinstance(event, Skew | Point | BrokerDies | TopicAnew) and type(event) is type(other)
+    return isinstance(event, Skew | Point | BrokerDies | NodeDies | TopicAnew) and type(event) is type(other)

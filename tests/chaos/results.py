@@ -15,6 +15,7 @@ from tests.chaos.plan import (
     Freeze,
     Join,
     Kill,
+    NodeDies,
     Plan,
     Point,
     S3Fails,
@@ -41,8 +42,10 @@ def label(event: Event) -> str:
             return f"SIGSTOP past the session: {_kind(target)}"
         case Join(target, _, seconds):
             return f"a further {_kind(target)} comes" + (" and leaves" if seconds else "")
-        case BrokerDies(_, _, cluster):
-            return "one of three brokers dies" if cluster else "the broker is killed and comes back"
+        case BrokerDies(_, _, wiped):
+            return f"the broker is killed and comes back{' without its data' if wiped else ''}"
+        case NodeDies(_, seconds):
+            return "one of three brokers dies" + (" and comes back" if seconds else "")
         case TopicAnew():
             return "topics deleted and made anew"
         case Again(topic):
@@ -110,11 +113,12 @@ def write_table() -> None:
     lines = [json.loads(text) for text in RUNS.read_text().splitlines()]
     last = {(line["broker"], line["seed"]): line for line in lines}
     text = [_HEAD]
-    for broker, title in (("kafka", "Apache Kafka"), ("embedded", "Embedded broker")):
+    for broker, title in (("up", "The broker of `up`"), ("cluster", "A cluster of three")):
         chosen = [line for (name, _), line in last.items() if name == broker]
         if chosen:
             earlier = [line for line in lines if line["broker"] == broker and not line["right"]]
             text += [f"\n## {title}: {len(chosen)} runs\n", *_table(chosen), _mended(earlier, last)]
+    text += [] if lines else ["\nNo runs yet."]
     TABLE.write_text("\n".join(text) + "\n")
 
 

@@ -30,6 +30,7 @@ from tests.chaos.plan import (
     Freeze,
     Join,
     Kill,
+    NodeDies,
     Plan,
     Point,
     S3Fails,
@@ -44,6 +45,7 @@ from tests.services import kafka
 from tests.services.kafka import Broker
 from tests.services.s3 import S3, fresh_buckets
 from tests.services.s3_faults import FaultProxy, Trap, fault_proxy
+from tests.wait import wait_until
 
 DEADLINE = 180.0
 """Seconds from the last thing that went wrong until everything has to be right."""
@@ -57,18 +59,24 @@ class Services:
 
     folder: Path
     _until: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    _brokers: dict[str, Broker] = field(default_factory=dict)
+    _up: Broker | None = None
+    _cluster: tuple[Broker, list[Any]] | None = None
     _s3: S3Server | None = None
     zygote: Zygote = field(default_factory=Zygote)
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "services"))
     """Starts them, and lives as long: on Linux they end with the thread that started them."""
 
-    def broker(self, kind: BrokerKind) -> Broker:
-        """Return a broker."""
-        if kind not in self._brokers:
-            start = kafka.embedded_broker if kind == "embedded" else kafka.apache_kafka
-            self._brokers[kind] = self._enter(start, self._made(kind))
-        return self._brokers[kind]
+    def broker(self, kind: BrokerKind) -> tuple[Broker, list[Any]]:
+        """Return a broker and the nodes of the cluster that it is, none for a single one; all of them are up."""
+        if kind == "up":
+            self._up = self._up or self._enter(kafka.apache_kafka, self._made(kind))
+            return self._up, []
+        self._cluster = self._cluster or self._enter(kafka.apache_cluster, self._made(kind))
+        broker, nodes = self._cluster
+        for node in nodes:
+            self.thread.submit(node.revive).result()
+        wait_until(lambda: _is_in_sync(broker), 120)
+        return broker, nodes
 
     def s3(self) -> S3Server:
         """Return the S3 server."""
@@ -89,6 +97,13 @@ class Services:
         self.zygote.close()
         self.thread.submit(self._until.close).result()
         self.thread.shutdown()
+
+
+def _is_in_sync(broker: Broker) -> bool:
+    """Whether every partition has all of its copies."""
+    topics = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=30).topics
+    partitions = (partition for topic in topics.values() for partition in topic.partitions.values())
+    return all(len(partition.isrs) == len(partition.replicas) for partition in partitions)
 
 
 @dataclass(slots=True)
@@ -154,14 +169,7 @@ class Run:
         for number, upload in enumerate(plan.uploads):
             self._files[number], content = write(upload, self.folder)
             self._contents[content.etag] = content
-        self._nodes: list[Any] = []
-        if any(isinstance(event, BrokerDies) and event.cluster for event in plan.events):
-            (self.folder / "cluster").mkdir()
-            self._broker, self._nodes = self._until.enter_context(
-                kafka.apache_cluster(self.folder / "cluster")
-            )
-        else:
-            self._broker = self._services.broker(plan.broker)
+        self._broker, self._nodes = self._services.broker(plan.broker)
         self._server = self._services.s3()
         self._s3 = self._until.enter_context(_buckets(self._server.address))
         self._client = self._s3.client()
@@ -281,8 +289,13 @@ class Run:
                     yield at, functools.partial(supervisor.start, target)
                     if seconds:
                         yield at + seconds, functools.partial(supervisor.leave, target)
-                case BrokerDies(at, seconds, cluster):
-                    yield at, functools.partial(self._break_broker, seconds, cluster)
+                case BrokerDies(at, seconds, wiped):
+                    yield at, functools.partial(self._break_broker, seconds, wiped)
+                case NodeDies(at, seconds):
+                    node = Random(self.plan.seed).choice(self._nodes)
+                    yield at, functools.partial(self._kill_node, node)
+                    if seconds:
+                        yield at + seconds, functools.partial(self._revive_node, node)
                 case TopicAnew(at):
                     yield at, functools.partial(self._do, self._make_topics_anew)
                 case Again(topic, at):
@@ -400,16 +413,19 @@ class Run:
         self._server.limit_disk(size)
         self._supervisor.note("the disk is full" if size == 1 else "the disk has room")
 
-    def _break_broker(self, seconds: float, cluster: bool) -> None:
-        if cluster:
-            node = Random(self.plan.seed).choice(self._nodes)
-            node.kill()
-            self._supervisor.note("killed one of three brokers")
-            return
+    def _break_broker(self, seconds: float, wiped: bool) -> None:
         restart = self._broker.restart
         assert restart is not None
-        self._supervisor.note(f"the broker dies for {seconds} s")
-        self._busy.append(self._services.thread.submit(restart, seconds))
+        self._supervisor.note(f"the broker dies for {seconds} s" + (", and loses its data" if wiped else ""))
+        self._busy.append(self._services.thread.submit(restart, seconds, wiped=wiped))
+
+    def _kill_node(self, node: Any) -> None:
+        node.kill()
+        self._supervisor.note(f"killed one of three brokers, {node.bootstrap}")
+
+    def _revive_node(self, node: Any) -> None:
+        self._busy.append(self._services.thread.submit(node.revive))
+        self._supervisor.note("started it again")
 
     def _make_topics_anew(self) -> None:
         admin = AdminClient({"bootstrap.servers": self._broker.bootstrap})
@@ -434,7 +450,7 @@ class Run:
         size = 200
         blocks = [found[at : at + size] for at in range(0, len(found), size)]
         Random(self.plan.seed).shuffle(blocks)
-        producer = Producer({"bootstrap.servers": self._broker.bootstrap, "batch.size": 30_000})
+        producer = Producer({"bootstrap.servers": self._broker.bootstrap, "linger.ms": 5})
         for block in blocks:
             for partition, key, value in block:
                 producer.produce(name, key=key, value=value, partition=partition)
@@ -442,12 +458,12 @@ class Run:
         self._supervisor.note(f"{len(found)} messages of {topic} are sent again")
 
     def _remove_topics(self) -> None:
-        """Make room on Apache Kafka for the next runs; the embedded broker can't remove topics."""
-        if self.plan.broker == "kafka" and not self._nodes:
-            admin = AdminClient({"bootstrap.servers": self._broker.bootstrap})
-            for deleted in admin.delete_topics([f"{self._prefix}.rows", f"{self._prefix}.results"]).values():
-                with contextlib.suppress(KafkaException):
-                    deleted.result(30)
+        """Make room for the next runs."""
+        admin = AdminClient({"bootstrap.servers": self._broker.bootstrap})
+        names = [f"{self._prefix}.{topic}" for topic in ("rows", "results", "progress")]
+        for deleted in admin.delete_topics(names).values():
+            with contextlib.suppress(KafkaException):
+                deleted.result(30)
 
 
 @contextlib.contextmanager

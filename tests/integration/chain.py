@@ -34,7 +34,6 @@ def environment(broker: Broker, s3: S3, prefix: str, **more: str) -> dict[str, s
     return mine | {
         "PYTHONPATH": str(ROOT),
         "MILLSTREAM_KAFKA": broker.bootstrap,
-        "MILLSTREAM_PROFILE": broker.profile,
         "MILLSTREAM_TOPIC_PREFIX": prefix,
         "MILLSTREAM_S3_ENDPOINT": s3.endpoint,
         "MILLSTREAM_S3_ACCESS_KEY": s3.access_key,
@@ -50,7 +49,6 @@ def settings(broker: Broker, s3: S3, prefix: str, **more: Any) -> Settings:
     return Settings.model_validate(
         {
             "kafka": broker.bootstrap,
-            "profile": broker.profile,
             "topic_prefix": prefix,
             "s3": {
                 "endpoint": s3.endpoint,

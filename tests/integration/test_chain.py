@@ -1,4 +1,4 @@
-"""From a CSV to the computed CSV over HTTP, on both brokers, against what DuckDB makes of the same file."""
+"""From a CSV to the computed CSV over HTTP, against what DuckDB makes of the same file."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from tests.integration.chain import consume, millstream
 from tests.integration.stack import Stack, stack
+from tests.services import kafka
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
@@ -88,13 +89,29 @@ def orders(rows: range, *, bad: int = 0) -> tuple[str, str]:
 
 
 def test_a_real_file_comes_out_as_duckdb_computes_it(chain: Stack, flights_csv: Path, tmp_path: Path) -> None:
+    assert_flights(chain, flights_csv, tmp_path / "oracle.csv")
+
+
+def test_a_real_file_comes_out_the_same_with_the_broker_in_a_container(
+    flights_csv: Path, tmp_path: Path, s3: S3, topic_prefix: str
+) -> None:
+    """The image of docker-compose.yml, as it is published."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    with (
+        kafka.kafka_in_container() as broker,
+        stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain,
+    ):
+        assert_flights(chain, flights_csv, tmp_path / "oracle.csv")
+
+
+def assert_flights(chain: Stack, flights_csv: Path, expected: Path) -> None:
     """336,776 flights: several ids, a decimal, a double, text, a date, a timestamp, a boolean; and `verify` agrees."""
     push(chain, str(flights_csv), "--wait", timeout=200)
     with duckdb.connect() as oracle:
-        oracle.execute(ORACLE.format(file=flights_csv, out=tmp_path / "oracle.csv"))
+        oracle.execute(ORACLE.format(file=flights_csv, out=expected))
     answer = chain.get("/results/flights.csv")
     assert answer.status_code == 200
-    assert answer.content == (tmp_path / "oracle.csv").read_bytes()
+    assert answer.content == expected.read_bytes()
     receipt = chain.get("/receipts/flights.csv").json()
     assert receipt["rows"] == 336_776
     assert receipt["results"] + receipt["rejected"] == 336_776

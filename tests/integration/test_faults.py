@@ -1,6 +1,5 @@
 """What goes wrong beside the rows: each time nothing is acknowledged that isn't done."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from millstream import embedded, ports, process
+from millstream import ports
 from tests.integration.chain import millstream
 from tests.integration.stack import stack
 from tests.integration.test_chain import FLIGHTS, orders, push
+from tests.services import kafka
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
@@ -27,15 +27,15 @@ outputs = { cost = "DOUBLE" }
 
 
 def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """The results topic takes no message at all for a while: the worker leaves, and its successor does the work."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(2000))
     (tmp_path / "orders.csv").write_text(source)
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain:
         chain.logged("process", "partitions assigned")
-        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
 
         def limit(size: int) -> None:
             entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
@@ -48,9 +48,7 @@ def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
         worker = chain.processes.pop("process")
         assert worker.wait(60) == 1
         assert "leaving without a commit" in chain.log("process").read_text()
-        group = Consumer(
-            {"bootstrap.servers": apache_kafka.bootstrap, "group.id": f"{topic_prefix}.processor"}
-        )
+        group = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"{topic_prefix}.processor"})
         at = group.committed(
             [TopicPartition(f"{topic_prefix}.rows", partition) for partition in range(4)], timeout=20
         )
@@ -62,14 +60,14 @@ def test_rows_whose_results_the_broker_refuses_are_not_acknowledged(
 
 
 def test_a_worker_that_may_read_no_more_leaves_without_a_commit(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Fenced for good by another of its name: it doesn't live on, call itself ready and read nothing."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(2000))
     (tmp_path / "orders.csv").write_text(source)
     options = {"MILLSTREAM_KAFKA_OPTIONS": json.dumps({"group.instance.id": "the-only-one"})}
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "serve", **options) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "serve", **options) as chain:
         chain.logged("process", "partitions assigned")
         fenced = chain.processes.pop("process")
         log = chain.log("process").rename(tmp_path / "fenced.txt")
@@ -83,7 +81,7 @@ def test_a_worker_that_may_read_no_more_leaves_without_a_commit(
 
 
 def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """It holds the rows, sees its configuration change, and begins anew with it; nothing has to be restarted by hand."""
     config = tmp_path / "millstream.toml"
@@ -92,7 +90,7 @@ def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
     elsewhere.mkdir()
     (elsewhere / "millstream.toml").write_text(SHIPPING)
     (elsewhere / "parcels.csv").write_text("parcel,weight\nA1,2.5\nA2,x\n")
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain:
         chain.logged("process", "partitions assigned")
         pushed = millstream("push", "parcels.csv", folder=elsewhere, env=chain.env)
         assert pushed.returncode == 0, pushed.stderr
@@ -108,13 +106,13 @@ def test_a_calculation_added_later_reaches_the_worker_that_waits_for_it(
 
 
 def test_a_worker_that_stands_still_says_so_and_leaves(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """A function that never returns: after the limit the process ends, without a commit."""
     (tmp_path / "millstream.toml").write_text(SHIPPING)
     (tmp_path / "shipping.py").write_text("import time\n\ndef cost(table):\n    time.sleep(3600)\n")
     (tmp_path / "parcels.csv").write_text("parcel,weight\nA1,2.5\n")
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", MILLSTREAM_STALL_EXIT="3") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", MILLSTREAM_STALL_EXIT="3") as chain:
         chain.logged("process", "partitions assigned")
         push(chain, "parcels.csv")
         assert chain.processes.pop("process").wait(60) == 1
@@ -123,15 +121,15 @@ def test_a_worker_that_stands_still_says_so_and_leaves(
 
 @pytest.mark.parametrize("topic", ["rows", "results"])
 def test_a_message_flood_of_strangers_stops_nobody(
-    topic: str, tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    topic: str, tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Ten thousand messages of forty jobs that nobody knows, in every partition, before the file."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(2000))
     (tmp_path / "orders.csv").write_text(source)
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain:
         chain.logged("process", "partitions assigned")
-        producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap, "batch.size": 30_000})
+        producer = Producer({"bootstrap.servers": broker.bootstrap, "batch.size": 30_000})
         for number in range(10_000):
             producer.produce(
                 f"{topic_prefix}.{topic}",
@@ -152,14 +150,12 @@ def test_stages_that_start_before_their_services_wait_and_say_so(
     source, result = orders(range(2000))
     (tmp_path / "orders.csv").write_text(source)
     [port] = ports.choose(1)
-    later = Broker(f"127.0.0.1:{port}", "embedded")
+    later = Broker(f"127.0.0.1:{port}")
     with stack(tmp_path, later, s3, topic_prefix, "watch", "process", "sink", "serve") as chain:
         for name in ("watch", "process", "sink"):
             chain.logged(name, "waiting at the start")
             assert f"Kafka at 127.0.0.1:{port} does not answer" in chain.log(name).read_text()
-        command = embedded.broker_command(tmp_path, port)
-        ready = functools.partial(embedded.broker_answers, later.bootstrap)
-        with process.running(command, ready, log=tmp_path / "kafka.log"):
+        with kafka.apache_kafka(tmp_path, port):
             push(chain, "orders.csv")
             chain.assert_result("orders.csv", result)
             for name in list(chain.processes):

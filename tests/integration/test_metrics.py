@@ -105,7 +105,7 @@ outputs = { twice = "BIGINT" }
 
 
 def test_what_stands_still_is_named_in_log_metrics_and_readiness(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     (tmp_path / "millstream.toml").write_text(GATED)
     (tmp_path / "gate.py").write_text(GATE)
@@ -116,7 +116,7 @@ def test_what_stands_still_is_named_in_log_metrics_and_readiness(
         "MILLSTREAM_LOG_FORMAT": "json",
     }
     stages = ("process", "sink", "serve")
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, *stages, **watched) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, *stages, **watched) as chain:
         chain.logged("process", "partitions assigned")
         push(chain, "numbers.csv")
         chain.logged("process", "standing still")

@@ -14,10 +14,10 @@ from tests.services.s3 import S3
 
 
 @pytest.fixture
-def chain(tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str) -> Iterator[Stack]:
+def chain(tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator[Stack]:
     """All stages but a worker: nothing is computed before it is started."""
     (tmp_path / "millstream.toml").write_text(CONFIGURATION)
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, "watch", "sink", "serve") as started:
+    with stack(tmp_path, broker, s3, topic_prefix, "watch", "sink", "serve") as started:
         started.logged("watch", "watching")
         yield started
 

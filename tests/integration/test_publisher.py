@@ -48,7 +48,7 @@ def test_empty_keys_and_values_arrive_as_such(broker: Broker, s3: S3, topic_pref
 
 def test_what_no_broker_takes_is_told_until_it_is_forgotten(s3: S3, topic_prefix: str) -> None:
     """Nobody listens there; what comes after a failure can't be taken for delivered."""
-    nobody = Broker(f"127.0.0.1:{ports.choose(1)[0]}", "kafka", lambda: None)
+    nobody = Broker(f"127.0.0.1:{ports.choose(1)[0]}")
     chosen = settings(nobody, s3, topic_prefix, kafka_options={"message.timeout.ms": "300"})
     publisher = Publisher(chosen)
     publisher.send(chosen.rows_topic, 0, Messages.of([b"a"], [b"1"]))
@@ -67,8 +67,8 @@ def test_keys_without_values_are_a_mistake_of_the_caller() -> None:
         Messages.of([b"a", b"b"], [b"1"])
 
 
-def test_options_set_how_fast_and_never_how_safe(embedded_kafka: Broker, s3: S3, topic_prefix: str) -> None:
+def test_options_set_how_fast_and_never_how_safe(broker: Broker, s3: S3, topic_prefix: str) -> None:
     options = {"compression.type": "zstd", "acks": "0", "enable.idempotence": "false"}
-    chosen = settings(embedded_kafka, s3, topic_prefix, kafka_options=options, profile="kafka")
+    chosen = settings(broker, s3, topic_prefix, kafka_options=options)
     config = producer_config(chosen)
     assert (config["compression.type"], config["acks"], config["enable.idempotence"]) == ("zstd", "all", True)

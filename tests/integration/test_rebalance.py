@@ -4,10 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipeline.kafka import ensure_topics
@@ -85,14 +83,14 @@ def test_three_workers_shut_down_one_after_the_other_lose_no_row(chain: Stack) -
 
 
 def test_topics_made_anew_under_live_stages_are_read_from_their_start(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Offsets begin at 0 again; neither the worker nor the sink drops what is below where it was."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain:
         stream(chain, "before.csv")
         assert_right(chain, "before.csv")
-        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         names = [f"{topic_prefix}.rows", f"{topic_prefix}.results"]
         for deleted in admin.delete_topics(names).values():
             deleted.result(30)
@@ -103,24 +101,22 @@ def test_topics_made_anew_under_live_stages_are_read_from_their_start(
         assert_right(chain, "after.csv")
 
 
-@pytest.mark.parametrize("kind", ["embedded", "kafka"])
+@pytest.mark.parametrize("wiped", [False, True], ids=["with its data", "without its data"])
 def test_a_broker_that_dies_and_comes_back_costs_no_row(
-    kind: str, tmp_path: Path, s3: S3, topic_prefix: str
+    wiped: bool, tmp_path: Path, s3: S3, topic_prefix: str
 ) -> None:
-    """Apache Kafka with its data, half way through a file; the embedded one empty, between two. No stage is restarted."""
+    """With its data half way through a file, without it between two. No stage is restarted."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
-    start = kafka.embedded_broker if kind == "embedded" else kafka.apache_kafka
     with (
-        start(tmp_path) as broker,
+        kafka.apache_kafka(tmp_path) as broker,
         stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain,
     ):
-        if broker.restart is None:
-            pytest.skip("this broker can't be restarted: no Docker engine answers")
+        assert broker.restart is not None
         chain.logged("process", "partitions assigned")
         stream(chain, "one.csv")
-        if kind == "embedded":
+        if wiped:
             assert_right(chain, "one.csv")
-        broker.restart()
+        broker.restart(wiped=wiped)
         stream(chain, "two.csv")
         assert_right(chain, "one.csv", "two.csv")
 
@@ -147,46 +143,10 @@ def test_the_end_of_a_partition_can_be_asked_for_in_a_rebalance(
     assert answered == [True]
 
 
-def test_a_leader_that_leaves_in_the_middle_of_a_rebalance_keeps_nobody_waiting(
-    broker: Broker, s3: S3, topic_prefix: str
-) -> None:
-    """The embedded broker waited for it for ever, and the others of its group got nothing any more."""
-    chosen = settings(broker, s3, topic_prefix)
-    ensure_topics(chosen)
-
-    def telling(assigned: threading.Event, revoked: threading.Event) -> Reader:
-        return member(
-            chosen,
-            on_assign=lambda _: assigned.set(),
-            on_revoke=lambda _: revoked.set(),
-            on_lost=lambda _: revoked.set(),
-        )
-
-    def read_until(reader: Reader, happened: threading.Event) -> None:
-        deadline = time.monotonic() + 40
-        while not happened.is_set() and time.monotonic() < deadline:
-            reader.read(0.1)
-
-    leading, called, following, never = (threading.Event() for _ in range(4))
-    leader = telling(leading, called)
-    read_until(leader, leading)
-    follower = telling(following, never)
-    reading = threading.Thread(target=lambda: read_until(follower, following))
-    reading.start()
-    read_until(leader, called)
-    leader.read(0.5)  # joins again, as the first of the next generation
-    leader.close()
-    reading.join()
-    follower.close()
-    assert called.is_set()
-    assert following.is_set()
-
-
 def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
     broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """All of them find out at about the same time."""
-    assert broker.restart is not None
     chosen = settings(broker, s3, topic_prefix)
     ensure_topics(chosen)
     partitions = set(range(chosen.partitions))
@@ -216,51 +176,13 @@ def test_topics_that_are_gone_and_come_again_are_shared_out_among_all_members(
         for thread in threads:
             thread.start()
         wait_until(are_shared_out, 60)
-        broker.restart(2)
-        if broker.profile == "embedded":  # it has forgotten them, and the topic
-            wait_until(lambda: not any(shares.values()), 60)
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        for deleted in admin.delete_topics(list(chosen.topics)).values():
+            deleted.result(30)
+        wait_until(lambda: not any(shares.values()), 60)
         ensure_topics(chosen)
         wait_until(are_shared_out, 60)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
-
-
-class Stalling(Consumer):
-    """A client that fetches nothing more once it is in the group, the first of them at least."""
-
-    made = 0
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        Stalling.made += 1
-        self._stalls = Stalling.made == 1
-
-    def consume(self, *arguments: Any, **options: Any) -> list[Message]:
-        found: list[Message] = super().consume(*arguments, **options)
-        return [] if self._stalls else found
-
-
-def test_a_member_that_the_embedded_broker_gives_nothing_joins_anew(
-    embedded_kafka: Broker, s3: S3, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It stands still for good otherwise, with all that waits in its partitions."""
-    monkeypatch.setattr("pipeline.kafka_reader.Consumer", Stalling)
-    chosen = settings(embedded_kafka, s3, topic_prefix)
-    ensure_topics(chosen)
-    told: list[tuple[str, set[int]]] = []
-    reader = member(
-        chosen,
-        on_assign=lambda mine: told.append(("assigned", set(mine))),
-        on_revoke=lambda mine: told.append(("revoked", set(mine))),
-        on_lost=lambda mine: told.append(("lost", set(mine))),
-    )
-    producer = Producer({"bootstrap.servers": embedded_kafka.bootstrap})
-    producer.produce(chosen.rows_topic, b"value", b"key", partition=1)
-    assert producer.flush(10) == 0
-    wait_until(lambda: [(run.partition, run.values) for run in reader.read(0.5)] == [(1, [b"value"])], 90)
-    everything = set(range(chosen.partitions))
-    assert told == [("assigned", everything), ("lost", everything), ("assigned", everything)]
-    assert reader.commit({1: 1}) == {1: 1}
-    reader.close()

@@ -1,4 +1,4 @@
-"""Several sinks, sinks that die, and rows that are lost, on both brokers: each time the one right result, nothing left over.
+"""Several sinks, sinks that die, and rows that are lost: each time the one right result, nothing left over.
 
 The results are computed once, on a topic of their own. What the sinks read is put together from them: which rows come when, and
 which never, is data of the test.
@@ -115,7 +115,7 @@ def desk_on(folder: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator
 
 @pytest.fixture
 def desk(tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str) -> Iterator[Desk]:
-    """On each broker."""
+    """On the shared broker."""
     with desk_on(tmp_path, broker, s3, topic_prefix) as found:
         yield found
 
@@ -230,14 +230,14 @@ def test_a_job_whose_rows_never_come_fails_after_five_rounds_and_says_what_is_mi
     desk.chain.until(lambda: not desk.keys("parts/") + desk.keys("open/"), "parts and mark to be gone")
 
 
-def test_a_broker_that_forgets_everything_in_mid_job_costs_time_and_no_row(
+def test_a_broker_that_loses_its_data_in_mid_job_costs_time_and_no_row(
     tmp_path: Path, s3: S3, topic_prefix: str
 ) -> None:
     """Some rows lie in parts, some are held, some never came; no stage is restarted, and `watch` sends what it has to."""
-    with kafka.embedded_broker(tmp_path) as broker, desk_on(tmp_path, broker, s3, topic_prefix) as desk:
+    with kafka.apache_kafka(tmp_path) as broker, desk_on(tmp_path, broker, s3, topic_prefix) as desk:
         desk.send(where(desk.messages, lambda message: not is_end(message) and row_of(message) < ROWS // 2))
         desk.chain.until(lambda: desk.keys("parts/"), "parts")
         assert broker.restart is not None
-        broker.restart()
+        broker.restart(wiped=True)
         desk.chain.start("watch", "process")
         desk.assert_right({})

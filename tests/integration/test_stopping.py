@@ -13,9 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from confluent_kafka import Consumer
 
 from millstream import ports
-from tests.integration.chain import millstream
+from pipeline.kafka import ensure_topics
+from pipeline.settings import Settings
+from tests.integration.chain import millstream, settings
 from tests.integration.stack import Stack, stack
 from tests.integration.test_chain import FLIGHTS
 from tests.services.kafka import Broker
@@ -82,13 +85,13 @@ def _slow_s3() -> Iterator[_SlowS3]:
 @pytest.mark.parametrize("answer", ["comes", "never comes"])
 @pytest.mark.parametrize("stage", ["watch", "process", "sink"])
 def test_a_stage_that_is_asked_to_end_while_it_looks_for_its_services_ends(
-    stage: str, answer: str, tmp_path: Path, embedded_kafka: Broker, topic_prefix: str
+    stage: str, answer: str, tmp_path: Path, broker: Broker, topic_prefix: str
 ) -> None:
     """A worker and a sink whose services answered in that moment forgot that they had been asked, and stayed for ever."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     with _slow_s3() as slow:
         s3 = S3(slow.endpoint, "access", "secret", "uploads", "results")
-        with stack(tmp_path, embedded_kafka, s3, topic_prefix, stage) as chain:
+        with stack(tmp_path, broker, s3, topic_prefix, stage) as chain:
             chain.until(slow.asked.is_set, "S3 to be asked")
             process = chain.processes[stage]
             process.send_signal(signal.SIGTERM)
@@ -99,13 +102,16 @@ def test_a_stage_that_is_asked_to_end_while_it_looks_for_its_services_ends(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
-    number: signal.Signals, tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    number: signal.Signals, tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
-    """Joining takes three seconds on this broker. Faust by itself would go on starting, and stay for ever."""
+    """Another member doesn't give its partitions up. Faust by itself would go on starting, and stay for ever."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     [port] = ports.choose(1)
     chain: Stack
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, MILLSTREAM_HEALTH_PORT=str(port)) as chain:
+    with (
+        _reluctant(broker, settings(broker, s3, topic_prefix)),
+        stack(tmp_path, broker, s3, topic_prefix, MILLSTREAM_HEALTH_PORT=str(port)) as chain,
+    ):
         chain.start("process")
         chain.until(lambda: _reasons(port) == ["no partitions assigned yet"], "the worker to start")
         worker = chain.processes.pop("process")
@@ -114,8 +120,26 @@ def test_a_worker_that_has_not_joined_its_group_yet_ends_at_once(
         assert "partitions assigned" not in chain.log("process").read_text()
 
 
+@contextmanager
+def _reluctant(broker: Broker, chosen: Settings) -> Iterator[None]:
+    """A member of the workers' group that has all partitions and isn't asked to poll: who joins waits for it."""
+    ensure_topics(chosen)
+    member = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": f"{chosen.topic_prefix}.processor",
+            "partition.assignment.strategy": "range",
+        }
+    )
+    member.subscribe([chosen.rows_topic])
+    while not member.assignment():
+        member.poll(0.1)
+    yield
+    member.close()
+
+
 def test_a_worker_that_holds_a_batch_ends_at_once_and_it_comes_again(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """A batch whose function isn't there is held for as long as that is so; a worker that ends doesn't wait for it."""
     (tmp_path / "millstream.toml").write_text(TWICE)
@@ -123,7 +147,7 @@ def test_a_worker_that_holds_a_batch_ends_at_once_and_it_comes_again(
     module.write_text(TWICE_MODULE)
     (tmp_path / "orders.csv").write_text("order_id,quantity\n" + "".join(f"{n},{n}\n" for n in range(100)))
     chain: Stack
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix) as chain:
         pushed = millstream("push", "orders.csv", folder=tmp_path, env=chain.env)
         assert pushed.returncode == 0, pushed.stderr
         module.rename(tmp_path / "away")
@@ -139,7 +163,7 @@ def test_a_worker_that_holds_a_batch_ends_at_once_and_it_comes_again(
 
 
 def test_stages_end_without_a_word_of_their_libraries(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """DuckDB's binding lists what it holds when an interpreter is taken down: a hundred lines, by each stage, at Ctrl-C."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
@@ -149,7 +173,7 @@ def test_stages_end_without_a_word_of_their_libraries(
         "sink": "partitions assigned",
         "serve": "serving",
     }
-    with stack(tmp_path, embedded_kafka, s3, topic_prefix, *said) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, *said) as chain:
         for name, line in said.items():
             chain.logged(name, line)
         assert chain.get("/").status_code == 200
@@ -159,7 +183,7 @@ def test_stages_end_without_a_word_of_their_libraries(
 
 
 def test_a_reader_ends_in_time_whatever_somebody_tries(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Two calculations that take a core each for as long as they may, and one that waits for its turn."""
     slow = "levenshtein(repeat(a, 20000), repeat(b, 20000))"
@@ -167,7 +191,7 @@ def test_a_reader_ends_in_time_whatever_somebody_tries(
     content = base64.b64encode(b"a,b\n" + b"1,2\n" * 1000).decode()
     wanted = {"name": "x.csv", "content": content, "calculation": calculation}
     with (
-        stack(tmp_path, embedded_kafka, s3, topic_prefix, "serve") as chain,
+        stack(tmp_path, broker, s3, topic_prefix, "serve") as chain,
         ThreadPoolExecutor(3) as clients,
     ):
         chain.logged("serve", "serving")

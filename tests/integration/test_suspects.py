@@ -84,15 +84,13 @@ def job(s3: S3) -> Job:
 
 
 @pytest.fixture
-def suspects(
-    tmp_path: Path, s3: S3, embedded_kafka: Broker, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Suspects]:
+def suspects(tmp_path: Path, s3: S3, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suspects]:
     """What looks at suspect batches, in a folder with the deadly function; a row has two seconds."""
     (tmp_path / "deadly.py").write_text(DEADLY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     chosen: Settings = settings(
-        embedded_kafka, s3, "none", calculations={"parcels": CALCULATION.model_dump(exclude_defaults=True)}
+        broker, s3, "none", calculations={"parcels": CALCULATION.model_dump(exclude_defaults=True)}
     )
     looking = Suspects(chosen, seconds=2)
     yield looking

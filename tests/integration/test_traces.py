@@ -55,7 +55,7 @@ def collector() -> Iterator[tuple[str, Received]]:
 
 
 def test_a_file_is_one_trace_from_its_upload_to_its_publication(
-    tmp_path: Path, embedded_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """Also one that begins with the client; another file is another trace."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
@@ -63,7 +63,7 @@ def test_a_file_is_one_trace_from_its_upload_to_its_publication(
     stages = ("watch", "process", "sink", "serve")
     begun = "ab" * 16
     with collector() as (address, received):
-        with stack(tmp_path, embedded_kafka, s3, topic_prefix, *stages, MILLSTREAM_TRACES=address) as chain:
+        with stack(tmp_path, broker, s3, topic_prefix, *stages, MILLSTREAM_TRACES=address) as chain:
             chain.logged("serve", "serving")
             for name, headers in (("a.csv", {"traceparent": f"00-{begun}-{'cd' * 8}-01"}), ("b.csv", {})):
                 done = httpx.put(f"{chain.http}/uploads/{name}", content=source, headers=headers, timeout=60)

@@ -15,26 +15,10 @@ from tests.services.s3 import S3
 
 
 @pytest.fixture(scope="session")
-def embedded_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """The embedded broker."""
-    with kafka.embedded_broker(tmp_path_factory.mktemp("tansu")) as broker:
-        yield broker
-
-
-@pytest.fixture(scope="session")
-def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Apache Kafka, the reference."""
-    with kafka.apache_kafka(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker
-
-
-@pytest.fixture(params=["embedded", "kafka"])
-def broker(request: pytest.FixtureRequest) -> Broker:
-    """Each broker in turn: a test that asks for it runs on both."""
-    name = {"embedded": "embedded_kafka", "kafka": "apache_kafka"}[request.param]
-    found = request.getfixturevalue(name)
-    assert isinstance(found, Broker)
-    return found
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Apache Kafka, one node; don't restart it: it is shared."""
+    with kafka.apache_kafka(tmp_path_factory.mktemp("kafka")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,78 +1,64 @@
-"""Brokers for tests: the embedded one, and Apache Kafka in a container or from its jars."""
+"""Apache Kafka for tests: one node or a cluster from its jars, or the image in a container."""
 
-import base64
 import contextlib
-import fcntl
 import functools
 import gc
 import os
 import shutil
-import signal
-import subprocess
-import tempfile
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from millstream import embedded, ports
-from millstream.process import Command, Process, running, start, stop, wait_ready
-from tests.services.require import missing, required
-from tests.wait import wait_until
+from millstream import kafka_server, kafka_startup, ports
+from millstream.kafka_server import Java
+from millstream.process import Process, start, stop, wait_ready
+from pipeline.settings import load
+from tests.services.require import missing
 
-KAFKA_VERSION = "4.1.0"
-IMAGE = f"apache/kafka:{KAFKA_VERSION}"
-_CACHE = Path.home() / ".cache" / "millstream" / f"kafka-{KAFKA_VERSION}"
+IMAGE = "apache/kafka:4.1.0"
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A running broker: its address, and the settings profile that goes with it."""
+    """A running broker, or several: their addresses."""
 
     bootstrap: str
-    profile: Literal["embedded", "kafka"]
     restart: Callable[..., None] | None = None
-    """Kill it and start it again on the same port after so many seconds (0), on Apache Kafka with its data."""
+    """Kill it and start it again on the same port after so many seconds (0), without its data where `wiped` is said."""
+
+
+@functools.cache
+def java() -> Java:
+    """Return the Java and the jars of `up`'s broker, fetched once; with its start-up cache, where some `up` has made it."""
+    settings = load(beside_up=False)
+    cache = settings.cache_folder
+    return kafka_startup.with_cache(
+        kafka_server.java(kafka_server.jars_for(settings.kafka_jars, cache)), cache
+    )
 
 
 @contextmanager
-def embedded_broker(directory: Path) -> Iterator[Broker]:
-    """Tansu on a free port; its log is `directory`/kafka.log. A restart makes it forget everything."""
-    [port] = ports.choose(1)
-    bootstrap = f"127.0.0.1:{port}"
-    command = embedded.broker_command(directory, port)
+def apache_kafka(directory: Path, port: int | None = None) -> Iterator[Broker]:
+    """One node as `up` runs it, on a free port unless told which; its log is `directory`/kafka.log."""
+    free, controller = ports.choose(2)
     with contextlib.ExitStack() as process:
+        node = Node(directory, port or free, controller)
+        node.prepare()
+        node.start(process)
 
-        def start() -> None:
-            ready = functools.partial(embedded.broker_answers, bootstrap)
-            process.enter_context(running(command, ready, log=directory / "kafka.log"))
-
-        def restart(away: float = 0) -> None:
+        def restart(away: float = 0, *, wiped: bool = False) -> None:
+            node.kill()
             process.close()
             time.sleep(away)
-            start()
+            if wiped:
+                shutil.rmtree(directory / "log")
+                node.prepare()
+            node.start(process)
 
-        start()
-        yield Broker(bootstrap, "embedded", restart)
-
-
-@contextmanager
-def apache_kafka(directory: Path) -> Iterator[Broker]:
-    """Apache Kafka, one node: in a container where a Docker engine answers, else from jars with Java."""
-    if docker_answers():
-        with _in_container() as broker:
-            yield broker
-        return
-    if "docker" in required():
-        missing("docker", "no Docker engine answers")
-    if (java := shutil.which("java")) is None or ((maven := shutil.which("mvn")) is None and not _jars()):
-        missing("kafka", "neither does a Docker engine answer, nor are java and mvn there")
-    with _from_jars(directory, java, maven) as broker:
-        yield broker
+        yield Broker(node.bootstrap, restart)
 
 
 @functools.cache
@@ -97,7 +83,10 @@ _START = 120
 
 
 @contextmanager
-def _in_container() -> Iterator[Broker]:
+def kafka_in_container() -> Iterator[Broker]:
+    """One node of the image, in a container."""
+    if not docker_answers():
+        missing("docker", "no Docker engine answers")
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"  # it is read as testcontainers is imported
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
@@ -112,15 +101,7 @@ def _in_container() -> Iterator[Broker]:
     container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(_START))
     try:
         container.start()
-
-        def restart(away: float = 0) -> None:
-            inside = container.get_wrapped_container()
-            inside.kill()
-            time.sleep(away)
-            inside.start()
-            wait_until(lambda: embedded.broker_answers(f"127.0.0.1:{port}"), _START)
-
-        yield Broker(f"127.0.0.1:{port}", "kafka", restart)
+        yield Broker(f"127.0.0.1:{port}")
     finally:
         container.stop()
 
@@ -155,36 +136,16 @@ _COMMON_PROPERTIES = {
 
 
 @contextmanager
-def _from_jars(directory: Path, java: str, maven: str | None) -> Iterator[Broker]:
-    port, controller = ports.choose(2)
-    with contextlib.ExitStack() as process:
-        node = _Node(directory, java, maven, port, controller)
-        node.format(_cluster_id(), {"controller.quorum.voters": f"1@127.0.0.1:{controller}"})
-        node.start(process)
-
-        def restart(away: float = 0) -> None:
-            node.kill()
-            process.close()
-            time.sleep(away)
-            node.start(process)
-
-        yield Broker(node.bootstrap, "kafka", restart)
-
-
-@contextmanager
-def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, list["_Node"]]]:
-    """Apache Kafka on several nodes from jars; topics keep their data while any one of them is dead."""
-    java, maven = shutil.which("java"), shutil.which("mvn")
-    if java is None or (maven is None and not _jars()):
-        missing("kafka", "java and mvn are not there")
+def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, list["Node"]]]:
+    """Several nodes, each of which may be killed and revived; topics keep their data while any one is dead."""
     free = ports.choose(2 * nodes)
-    members = []
     voters = ",".join(f"{number}@127.0.0.1:{free[2 * number - 1]}" for number in range(1, nodes + 1))
-    cluster = _cluster_id()
+    cluster = kafka_server.cluster_id()
+    members = []
     for number in range(1, nodes + 1):
-        (folder := directory / f"node-{number}").mkdir()
-        node = _Node(folder, java, maven, free[2 * number - 2], free[2 * number - 1])
-        replicas = {
+        properties = {
+            "node.id": str(number),
+            "controller.quorum.voters": voters,
             "offsets.topic.replication.factor": str(nodes),
             "default.replication.factor": str(nodes),
             "min.insync.replicas": str(nodes // 2 + 1),
@@ -192,48 +153,48 @@ def apache_cluster(directory: Path, nodes: int = 3) -> Iterator[tuple[Broker, li
             "controller.quorum.fetch.timeout.ms": "6000",
             "controller.quorum.request.timeout.ms": "6000",
         }
-        node.format(cluster, {"node.id": str(number), "controller.quorum.voters": voters, **replicas})
-        members.append(node)
+        folder = directory / f"node-{number}"
+        folder.mkdir()
+        members.append(Node(folder, free[2 * number - 2], free[2 * number - 1], properties, cluster))
     with contextlib.ExitStack() as processes:
+        for node in members:
+            node.prepare()
         starting = [node.launch(processes) for node in members]
         for node, process in zip(members, starting, strict=True):
             node.wait(process)
-        yield Broker(",".join(node.bootstrap for node in members), "kafka"), members
+        yield Broker(",".join(node.bootstrap for node in members)), members
 
 
-class _Node:
-    """One node of Apache Kafka from its jars."""
+class Node:
+    """One node of Apache Kafka, run as `up` runs it."""
 
-    def __init__(self, directory: Path, java: str, maven: str | None, port: int, controller: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        controller: int,
+        properties: Mapping[str, str] | None = None,
+        cluster: str | None = None,
+    ) -> None:
         self.bootstrap = f"127.0.0.1:{port}"
-        self._listeners = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-            "log.dirs": str(directory / "log"),
-        }
-        self._java = java
-        self._classpath = str(_jars() or _fetch_jars(maven)) + "/*"
-        self._properties = directory / "server.properties"
+        self._directory = directory
+        self._ports = port, controller
+        self._properties = properties
+        self._cluster = cluster
         self._log = directory / "kafka.log"
-        self._command = Command(
-            name="Apache Kafka",
-            argv=(java, "-Xmx512m", "-cp", self._classpath, "kafka.Kafka", str(self._properties)),
-            cwd=directory,
-            env=dict(os.environ),
-            stop_signal=signal.SIGTERM,
-        )
+        self._command = kafka_server.command(directory, java())
         self._process: Process | None = None
 
-    def format(self, cluster: str, values: dict[str, str]) -> None:
-        """Write its properties, and prepare its storage for a cluster."""
-        values = _COMMON_PROPERTIES | self._listeners | values
-        self._properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-        storage = (self._java, "-cp", self._classpath, "kafka.tools.StorageTool")
-        wanted = ("format", "-t", cluster, "-c", self._properties)
-        subprocess.run((*storage, *wanted), check=True, capture_output=True)
+    def prepare(self) -> None:
+        """Write its properties, and format its data where there are none."""
+        trouble = kafka_server.prepare(
+            self._directory, java(), *self._ports, self._properties, cluster=self._cluster
+        )
+        assert trouble is None
 
     def launch(self, until: contextlib.ExitStack) -> Process:
         """Start it, without waiting until it answers; it ends with `until`."""
+        self._until = until
         with self._log.open("ab") as output:
             process = self._process = start(self._command, output)
         until.callback(lambda: stop([(self._command, process)], timeout=5))
@@ -241,7 +202,7 @@ class _Node:
 
     def wait(self, process: Process) -> None:
         """Wait until it answers."""
-        ready = functools.partial(embedded.broker_answers, self.bootstrap)
+        ready = functools.partial(kafka_server.answers, self.bootstrap)
         wait_ready(self._command, process, ready, timeout=60, log=self._log)
 
     def start(self, until: contextlib.ExitStack) -> None:
@@ -254,42 +215,8 @@ class _Node:
         self._process.kill()
         self._process.wait()
 
-
-def _cluster_id() -> str:
-    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
-        pass  # it would be taken for an option; Kafka's own tool makes none of these either
-    return made
-
-
-def _jars() -> Path | None:
-    libraries = _CACHE / "libs"
-    return libraries if libraries.is_dir() else None
-
-
-def _fetch_jars(maven: str | None) -> Path:
-    """Have Maven copy Kafka's jars (54 MB) into the cache, in one step: it is whole or not there."""
-    _CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with (_CACHE.parent / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=_CACHE.parent) as fresh:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Maven's own cache isn't made for two at once
-        if found := _jars():
-            return found
-        (Path(fresh) / "pom.xml").write_text(_POM)
-        wanted = f"-DoutputDirectory={fresh}/kafka/libs"
-        goal = (str(maven), "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", wanted)
-        done = subprocess.run(goal, cwd=fresh, capture_output=True, text=True)
-        if done.returncode:
-            missing("kafka", f"mvn could not fetch its jars: {(done.stdout + done.stderr).strip()[-500:]}")
-        (Path(fresh) / "kafka").rename(_CACHE)
-    return _CACHE / "libs"
-
-
-_POM = f"""<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>local</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"""
+    def revive(self) -> None:
+        """Start it again, with its data, where it has been killed."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self.start(self._until)

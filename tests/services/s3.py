@@ -39,7 +39,7 @@ class S3:
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3]:
     """SeaweedFS on free ports, without buckets of a test; its log is `directory`/s3.log."""
-    state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(6))
+    state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(7))
     server = S3(state.endpoint, state.access_key, state.secret_key, "", "")
     command = embedded.s3_command(directory, state)
     with running(command, lambda: embedded.s3_answers(state), log=directory / "s3.log", timeout=30):

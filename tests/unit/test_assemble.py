@@ -109,7 +109,7 @@ def test_one_that_wakes_up_after_it_was_taken_over_stops() -> None:
     assert held is not None
     with Keeper(store, job, held, every=0.01) as keeper:
         keeper.check()
-        assert Observer(store, layout.assembly(job.file_id)).take(over=True) is not None
+        assert Observer(store, layout.assembly(job.file_id), stale=0).take() is not None
         with pytest.raises(ClaimLost):
             wait(keeper)
 

@@ -41,10 +41,8 @@ def taken(here: Stage, data: bytes, contents: ExitStack) -> Upload:
     return take_on(here, NAME, contents)
 
 
-def capture(
-    here: Stage, upload: Upload, sender: Recorder, *, from_start: bool = False
-) -> Captured | End | None:
-    work = Capture(here, upload.job, upload.file, fresh=upload.new, from_start=from_start)
+def capture(here: Stage, upload: Upload, sender: Recorder) -> Captured | End | None:
+    work = Capture(here, upload.job, upload.file, fresh=upload.new)
     return work.attempt(sender, Silent())
 
 
@@ -307,17 +305,13 @@ def test_ends_that_the_broker_did_not_take_are_sent_by_the_next_try(contents: Ex
     assert len(sender.messages) == sent
 
 
-def test_a_captured_job_isnt_captured_twice_unless_the_broker_may_have_forgotten_it(
-    contents: ExitStack,
-) -> None:
+def test_a_captured_job_isnt_captured_twice(contents: ExitStack) -> None:
     here, sender = stage(), Recorder()
     upload = taken(here, csv(6), contents)
     first = capture(here, upload, sender)
     again = Recorder()
     assert capture(here, Upload(upload.job), again) == first
     assert again.messages == []
-    assert capture(here, Upload(upload.job), again, from_start=True) == first
-    assert again.messages == sender.messages
 
 
 def test_an_ended_job_is_captured_no_further(contents: ExitStack) -> None:

@@ -132,6 +132,17 @@ def test_a_repair_cut_short_is_gone_on_with_by_whoever_watches_next() -> None:
     assert f"{job.file_id}:0".encode() in [key for _, key, _ in lanes.sender.messages]
 
 
+def test_what_is_open_when_a_topic_was_made_anew_gets_its_ends_again_and_no_row_unasked() -> None:
+    """Each of two that watch notices it; the sink asks for what it lacks."""
+    here = stage()
+    job = taken(here, rows=30)
+    watching(here)[0].look(list(here.uploads.list()))
+    for _ in range(2):
+        intake, lanes = watching(here)
+        intake.resume(job.file_id)
+        assert set(lanes.sender.keys()) == {f"{job.file_id}:end".encode()}
+
+
 def test_a_replaced_upload_takes_the_job_over_in_mid_capture() -> None:
     here = stage()
     old = taken(here)
@@ -228,23 +239,6 @@ def test_the_claim_says_how_much_of_the_file_is_captured() -> None:
     assert (held.claim.blocks, held.claim.rows, held.claim.malformed) == (2, 8, 1)
 
 
-def test_what_a_forgetful_broker_had_is_sent_from_the_start_by_whoever_captures_it_first() -> None:
-    """The upload leads to the job as well as its mark does: neither may go on where the claim says."""
-    here = stage()
-    here = here.configured(here.settings.model_copy(update={"profile": "embedded"}))
-    job = taken(here, rows=30)
-    held = Observer(here.results, layout.claim(job.file_id)).take()
-    assert held is not None
-    held.release(blocks=3, rows=12)
-    intake, lanes = watching(here)
-    lanes.later = True
-    intake.resume(job.file_id)
-    intake.look(list(here.uploads.list()))
-    lanes.do(last_first=True)
-    rows = [key for key in lanes.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
-    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
-
-
 def test_a_job_is_gone_on_with_also_where_the_first_try_fails() -> None:
     """What raises a transient error is done again from its start."""
     results = Steps()
@@ -291,14 +285,9 @@ def test_a_capture_that_is_broken_off_is_gone_on_with_by_itself() -> None:
     assert lanes.sender.log.count("end") > 0
 
 
-def embedded() -> Stage:
-    here = stage()
-    return here.configured(here.settings.model_copy(update={"profile": "embedded"}))
-
-
 def test_of_two_that_watch_one_captures_an_upload_and_the_other_waits() -> None:
     """Also where the other looks at it as often as it likes."""
-    here = embedded()
+    here = stage()
     here.uploads.put(NAME, csv(30))
     (first, ours), (second, theirs) = watching(here), watching(here)
 
@@ -314,55 +303,6 @@ def test_of_two_that_watch_one_captures_an_upload_and_the_other_waits() -> None:
     assert len(theirs.tasks) > 8
     rows = [key for key in ours.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
     assert len(rows) == 30
-
-
-@pytest.mark.parametrize("was_captured", [True, False], ids=["captured before", "not captured before"])
-def test_of_two_that_watch_one_sends_again_what_a_broker_forgot_and_the_other_waits(
-    was_captured: bool,
-) -> None:
-    """Each of them notices that; if they took over from each other, a large file would never be sent to its end."""
-    here = embedded()
-    job = taken(here, rows=30)
-    (first, ours), (second, theirs) = watching(here), watching(here)
-    if was_captured:
-        first.look(list(here.uploads.list()))
-    before = len(ours.sender.messages)
-    waits: list[bool] = []
-
-    def meanwhile(_count: int) -> None:
-        if not waits:
-            second.resume(job.file_id)
-        second.again()
-        waits.append(theirs.sender.messages == [])
-
-    ours.sender.on_send = meanwhile
-    first.resume(job.file_id)
-    meanwhile(0)
-    rows = [key for key in ours.sender.keys()[before:] if not key.endswith(b":end")]
-    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
-    assert len(waits) > 8
-    assert all(waits)
-    assert first._waiting == second._waiting == {}
-
-
-def test_what_a_broker_forgot_is_sent_by_the_other_where_the_one_that_sends_it_breaks_off() -> None:
-    """Its claim says how far that came; whoever goes on knows that it may not begin there."""
-    here = embedded()
-    job = taken(here, rows=30)
-    (first, ours), (second, theirs) = watching(here), watching(here)
-    first.look(list(here.uploads.list()))
-
-    def breaks_off(_count: int) -> None:
-        second.resume(job.file_id)
-        raise Unreachable("the broker is gone")
-
-    ours.sender.on_send = breaks_off
-    with pytest.raises(Unreachable):
-        first.resume(job.file_id)
-    assert theirs.sender.messages == []
-    second.again()
-    rows = [key for key in theirs.sender.keys() if not key.endswith(b":end")]  # noqa: SIM118  # it is no mapping
-    assert rows == [f"{job.file_id}:{row}".encode() for row in range(30)]
 
 
 def test_an_upload_on_which_something_unforeseen_failed_is_looked_at_again_once_it_changes() -> None:

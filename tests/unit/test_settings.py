@@ -48,7 +48,7 @@ def up(folder: Path) -> Path:
 
 def test_a_running_up_stands_in_for_what_nobody_says(up: Path) -> None:
     found = load(up)
-    assert (found.kafka, found.profile, found.http.port) == ("127.0.0.1:1234", "embedded", 8081)
+    assert (found.kafka, found.http.port) == ("127.0.0.1:1234", 8081)
     assert (found.s3.endpoint, found.s3.access_key, found.s3.uploads) == (
         "http://127.0.0.1:5678",
         "a",
@@ -56,12 +56,10 @@ def test_a_running_up_stands_in_for_what_nobody_says(up: Path) -> None:
     )
 
 
-def test_who_names_another_broker_keeps_ups_s3_without_its_profile(
-    up: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_names_another_broker_keeps_ups_s3(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLSTREAM_KAFKA", "127.0.0.1:1")
     found = load(up)
-    assert (found.kafka, found.profile) == ("127.0.0.1:1", "kafka")
+    assert found.kafka == "127.0.0.1:1"
     assert (found.s3.endpoint, found.http.port) == ("http://127.0.0.1:5678", 8081)
 
 
@@ -73,7 +71,7 @@ def test_another_s3_server_is_never_given_ups_keys(up: Path, monkeypatch: pytest
         None,
         "uploads",
     )
-    assert (found.kafka, found.profile) == ("127.0.0.1:1234", "embedded")
+    assert found.kafka == "127.0.0.1:1234"
 
 
 def test_who_names_a_bucket_alone_means_one_of_ups(up: Path) -> None:
@@ -98,6 +96,11 @@ def test_who_names_a_bucket_alone_means_one_of_ups(up: Path) -> None:
             "MILLSTREAM_SPOOL in the environment: spool = '/nowhere/at/all': there is no such folder",
         ),
         ("MILLSTREAM_KAFKA_OPTIONS", "x", "MILLSTREAM_KAFKA_OPTIONS in the environment: not valid JSON"),
+        (
+            "MILLSTREAM_PROFILE",
+            "embedded",
+            "MILLSTREAM_PROFILE in the environment is no setting; there are: ",
+        ),
     ],
 )
 def test_a_wrong_value_of_the_environment_is_blamed_on_its_variable(
