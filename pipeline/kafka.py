@@ -111,12 +111,17 @@ class Publisher:
         self._check = check
         config = producer_config(settings)
         self._largest = int(config["message.max.bytes"])
-        self._failures = failures = list[KafkaError]()
+        self._failures = list[KafkaError]()
+        self._config = config
+        self._producer = self._make()
+        _publishers.add(self)
+
+    def _make(self) -> NativeProducer:
+        config, failures = dict(self._config), self._failures
         quiet = config.pop("logger")
-        self._producer = NativeProducer(
+        return NativeProducer(
             config, on_failure=lambda error: None if failures else failures.append(error), on_log=quiet.log
         )
-        _publishers.add(self)
 
     def send(self, topic: str, partition: int, messages: Messages) -> None:
         """Hand a batch of messages for one partition over, in order; blocks while the client's queue is full."""
@@ -160,10 +165,15 @@ class Publisher:
         return self._producer.pending()
 
     def forget(self) -> None:
-        """Drop what isn't acknowledged, for a caller that has given its work up; nothing where all is."""
+        """Drop what isn't acknowledged, for a caller that has given its work up; nothing where all is.
+
+        A broker that has lost its data gives the numbers of its producers to others, and the client of one of both dies.
+        """
         if self._producer.pending():
             self._producer.purge()
             self._producer.flush(1)
+        if self._producer.has_died():
+            self._producer = self._make()
         self._failures.clear()
 
     def _raise_failure(self) -> None:

@@ -43,6 +43,10 @@ UNSENT = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._PURGE_QUEUE,  # `forget` dropped it, and is told of that too late
     KafkaError._PURGE_INFLIGHT,
+    KafkaError._FATAL,  # another client may take it: the broker has lost what it knew of this one
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.INVALID_PRODUCER_EPOCH,
 }
 
 

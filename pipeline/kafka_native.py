@@ -65,6 +65,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "rd_kafka_outq_len": (c_int, [c_void_p]),
     "rd_kafka_flush": (c_int, [c_void_p, c_int]),
     "rd_kafka_purge": (c_int, [c_void_p, c_int]),
+    "rd_kafka_fatal_error": (c_int, [c_void_p, c_char_p, c_size_t]),
     "rd_kafka_destroy": (None, [c_void_p]),
 }
 
@@ -179,6 +180,10 @@ class NativeProducer:
     def pending(self) -> int:
         """Return how many messages are neither acknowledged nor told of as failed."""
         return int(self._library.rd_kafka_outq_len(self._client))
+
+    def has_died(self) -> bool:
+        """Return whether it takes no message any more: it and the broker don't agree on what was sent before."""
+        return bool(self._library.rd_kafka_fatal_error(self._client, None, 0))
 
     def purge(self) -> None:
         """Drop what isn't acknowledged; each is told of as failed."""

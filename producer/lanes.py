@@ -93,7 +93,7 @@ class Lanes:
 
     def _run(self, name: str, task: Task) -> None:
         try:
-            patiently(self._stop, name, self._troubles, lambda: task(self._publisher()))
+            patiently(self._stop, name, self._troubles, lambda: self._try(task))
         except Stopping:
             return
         except MillstreamError as error:
@@ -103,6 +103,14 @@ class Lanes:
         except Exception as error:
             log.exception("failed; given up until it changes, or until the next start", name=name)
             self._give_up(name, f"{type(error).__name__}: {error}")
+
+    def _try(self, task: Task) -> None:
+        publisher = self._publisher()
+        try:
+            task(publisher)
+        except BaseException:
+            publisher.forget()  # or it would tell the next one of this failure
+            raise
 
     def _give_up(self, name: str, why: str) -> None:
         metrics.FILES.labels("capture", "given_up").inc()

@@ -1,5 +1,7 @@
 """Messages are handed to Kafka's client all of them and in order, however small its queue is."""
 
+from pathlib import Path
+
 import pytest
 
 from millstream import ports
@@ -7,6 +9,7 @@ from pipeline.errors import DeliveryFailed, Unreachable
 from pipeline.kafka import Publisher, ensure_topics, producer_config
 from pipeline.messages import Messages
 from tests.integration.chain import consume, settings
+from tests.services import kafka
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
 
@@ -59,6 +62,33 @@ def test_what_no_broker_takes_is_told_until_it_is_forgotten(s3: S3, topic_prefix
         publisher.send(chosen.rows_topic, 0, Messages.of([b"b"], [b"2"]))
     publisher.forget()
     publisher.flush(10)
+
+
+def test_a_producer_that_a_broker_without_its_data_takes_for_another_begins_again(
+    tmp_path: Path, s3: S3, topic_prefix: str
+) -> None:
+    """The broker gives out the same numbers again: a new producer goes by that of an old one, which goes on sending."""
+    with kafka.apache_kafka(tmp_path) as broker:
+        chosen = settings(broker, s3, topic_prefix)
+        old = Publisher(chosen)
+
+        def send(publisher: Publisher, *values: bytes) -> None:
+            for value in values:  # as many batches
+                publisher.send(chosen.rows_topic, 0, Messages.of([b""], [value]))
+                publisher.flush(30)
+
+        ensure_topics(chosen)
+        send(old, b"1", b"2")
+        assert broker.restart is not None
+        broker.restart(wiped=True)
+        ensure_topics(chosen)
+        send(old, b"3")
+        new = Publisher(chosen)
+        with pytest.raises(Unreachable):
+            send(new, b"4")
+        new.forget()
+        send(new, b"4", b"5")
+        assert [value for _, _, value in consume(broker, chosen.rows_topic)] == [b"3", b"4", b"5"]
 
 
 def test_keys_without_values_are_a_mistake_of_the_caller() -> None:

@@ -60,3 +60,23 @@ def test_what_is_given_up_is_said_and_counted_until_it_is_begun_again(
     assert given_up() == before + 1
     stop.set()
     lanes.close()
+
+
+def test_what_failed_leaves_nothing_behind_for_what_its_worker_does_next() -> None:
+    """A publisher goes on to tell of a message that failed until it forgets it."""
+    forgotten: list[str] = []
+
+    class Failing(Lanes):
+        def _publisher(self) -> Publisher:
+            publisher = Recorder()
+            publisher.forget = lambda: forgotten.append(NAME)  # type: ignore[method-assign]
+            return publisher  # type: ignore[return-value]
+
+    def fails(_publisher: Publisher) -> None:
+        raise Refused("Kafka says no")
+
+    troubles: Troubles = {}
+    lanes = Failing(SETTINGS, threading.Event(), troubles)
+    lanes.submit(0, NAME, fails)
+    wait_until(lambda: NAME in troubles)
+    assert forgotten == [NAME]
