@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from bench.measured import WITHOUT_START
+
 Json = dict[str, Any]
 
-WIDTH, LABEL, VALUE = 760, 190, 130
+WIDTH, LABEL, VALUE = 800, 230, 130
 BAR, GAP, TITLE = 18, 6, 34
-COLOURS = {"ours": "#1f6f5c", "ceiling": "#b8c4c0"}
+COLOURS = {"ours": "#1f6f5c", f"ours{WITHOUT_START}": "#5f9e8f", "ceiling": "#b8c4c0"}
 PEER = "#c98b3c"
 BENCHMARKS = ("processor", "capture", "sink", "chain")
 BROKERS = {"kafka": "Apache Kafka", "embedded": "embedded broker"}

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.measured import WITHOUT_START
+
 Json = dict[str, Any]
 Figure = Callable[[Json], float | None]
 
@@ -46,13 +48,23 @@ def of(benchmark: str, broker: str) -> list[Floor]:
             floors.append(Floor("times the plain loop with orjson", _times("plain loop, orjson"), 1.3))
             floors.append(Floor("times stock Faust", _times("stock Faust"), 40, digits=1))
         case "chain":
-            floors.append(Floor("rows/s", _median("ours", "rows_per_s"), 100_000, digits=0))
+            rows = _median(f"ours{WITHOUT_START}", "rows_per_s")
+            floors.append(Floor(f"rows/s{WITHOUT_START}", rows, 100_000, digits=0))
         case "latency":
             p50, p99 = (1.0, 2.5) if on_kafka else (1.5, 3.0)
-            floors.append(Floor("p50, seconds", _median("ours", "p50_s"), p50, at_most=True))
-            floors.append(Floor("p99, seconds", _median("ours", "p99_s"), p99, at_most=True))
+            floors += [
+                Floor(
+                    f"{name}, seconds{WITHOUT_START}",
+                    _median(f"ours{WITHOUT_START}", f"{name}_s"),
+                    most,
+                    at_most=True,
+                )
+                for name, most in (("p50", p50), ("p99", p99))
+            ]
         case "small":
-            floors.append(Floor("of one file's rows/s", _times("one file"), 0.3))
+            floors.append(
+                Floor(f"of one file's rows/s{WITHOUT_START}", _times(f"one file{WITHOUT_START}"), 0.3)
+            )
         case "reader":
             floors.append(
                 Floor("a page of 10,000 files, seconds", _median("list", "list_s"), 0.2, at_most=True)

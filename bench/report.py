@@ -16,9 +16,14 @@ WHAT = {
     "processor": "Rows on their topic to all results on theirs, offsets committed; one process.",
     "capture": "CSV on disk to row events acknowledged, ends included, the upload to S3 too; one process.",
     "sink": "Results on their topic to one CSV on S3, deduplicated, in order, with its receipt; one process.",
-    "chain": "CSV on disk to CSV on S3 with its receipt: producer, processor and sink at once, in three processes.",
-    "latency": "A file of 1,000 rows, from `push` to the answer 200 with its CSV; 50 files, one after the other.",
-    "small": "Files of 100 rows, from disk to published, against one file with all of their rows.",
+    "chain": "CSV on disk to CSV on S3 with its receipt: producer, processor and sink at once, in three processes. "
+    "*Ours* is the command `millstream push FILE --wait`; the ceiling, whose clients start before its clock does, is compared "
+    "with the figure without the command's start.",
+    "latency": "A file of 1,000 rows, from `push` to the answer 200 with its CSV; 50 files, one after the other. *Ours* is the "
+    "command `millstream push FILE` and then the GET.",
+    "small": "Files of 100 rows, from disk to published, against one file with all of their rows. *Ours* is one command "
+    "`millstream push FILE… --wait`, *one file* too; *by watch* starts its clock when `watch` runs, and is compared with the "
+    "figure without the command's start.",
     "reader": "A result of 100 MB through the reader, beside the S3 server's own answer for the same object; 1,000 clients at "
     "a time, 50 of them slow, each comparing every byte; a page of the list of 10,000 files that was asked for before.",
     "memory": "Peak of each stage, with a file of N and of ten times N rows; of the sink also with 200 files at once.",
@@ -112,9 +117,13 @@ Written by `python -m bench report` from the JSON of measurements; nothing in he
 - Participants take turns (ours, ceiling, peers, ours, …). Figures are medians, with the least and the most in parentheses.
 - Every row of what was produced was compared with what DuckDB computes from the same CSV; a run with a wrong or missing row
   gives no figure.
-- Process starts, imports and joining the consumer group are not part of any figure. For `processor` the clock is the broker's:
-  how far the results topic is, asked from outside, the same for ours, the ceiling and peers. CPU seconds are those within the
-  measured time (of peers that end by themselves: of their work); the peak is of the process's whole life.
+- The clock of a command (*ours* in `chain`, `latency`, `small`) is its user's: it starts before the command
+  does, so that its start and imports are in the figure. *Without the command's start* it starts within the process, when all
+  is imported; so do the clocks of `capture` and of every ceiling and peer, and ours are compared with theirs by that clock.
+  Services (processor, sink, reader, broker) run and have joined their groups before any clock starts. For `processor` the
+  clock is the broker's: how far the results topic is, asked from outside, the same for ours, the ceiling and peers. CPU
+  seconds are those within the measured time (of peers that end by themselves: of their work); the peak is of the process's
+  whole life.
 - Rows: order_id, customer, quantity, price, discount, ts; about 52 bytes as CSV, 121 as JSON. Calculation:
   `total = quantity * price` (DECIMAL), `net = quantity * price * (1 - discount)` (DOUBLE).
 - Peers calculate in binary floating point, faster for them, and are compared to nine digits; ours is exact to the last.
