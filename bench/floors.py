@@ -9,6 +9,9 @@ from bench.measured import WITHOUT_START
 Json = dict[str, Any]
 Figure = Callable[[Json], float | None]
 
+SOAK_LATE, SOAK_TREND = 1.10, 0.10
+SOAK_MEMORY_MB, SOAK_BROKER_MB = 1_800, 1_000
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -80,7 +83,34 @@ def of(benchmark: str, broker: str) -> list[Floor]:
                 Floor(f"{name}, MB", _largest(name), 400, at_most=True, digits=0)
                 for name in ("push", "processor", "sink")
             ]
+        case "soak" | "large":
+            floors += _of_up(rounds=benchmark == "soak")
     return floors
+
+
+def _of_up(*, rounds: bool) -> list[Floor]:
+    """Return the floors of what runs on one `up`; with `rounds`, of how they change, too."""
+    floors = []
+    if rounds:
+        late = "last five rounds, times the time of rounds 2 to 6"
+        floors.append(Floor(late, _ours("late_times"), SOAK_LATE, at_most=True))
+        grown = "memory from round 4 on, grown by a share of its mean"
+        floors.append(Floor(grown, _ours("memory_trend"), SOAK_TREND, at_most=True))
+    return [
+        *floors,
+        Floor("everything in memory, MB", _most("memory_mb"), SOAK_MEMORY_MB, at_most=True, digits=0),
+        Floor("broker's disk, MB", _most("broker_mb"), SOAK_BROKER_MB, at_most=True, digits=0),
+        Floor("processes that had to be started again", _most("restarts"), 0, at_most=True, digits=0),
+    ]
+
+
+def _ours(figure: str) -> Figure:
+    return lambda summary: summary["ours"].get(figure)
+
+
+def _most(figure: str) -> Figure:
+    """Return the most of all rounds."""
+    return lambda summary: summary["ours"].get(figure, {}).get("max")
 
 
 def _times(other: str) -> Figure:
