@@ -61,6 +61,7 @@ def _group(document: Json, bars: list[tuple[str, float, float, float]], y: int) 
         middle = y + BAR / 2
         colour = COLOURS.get(name, PEER)
         label = "bare chain" if name == "ceiling" and document["benchmark"] == "chain" else name
+        label = label.replace(WITHOUT_START, ", without its start")  # or the label is wider than its place
         parts += [
             f'<text x="{LABEL - 10}" y="{middle + 4.5}" text-anchor="end" fill="#1b2421">{escape(label)}</text>',
             f'<rect x="{LABEL}" y="{y}" width="{max(median * scale, 1):.1f}" height="{BAR}" rx="2" fill="{colour}"/>',
