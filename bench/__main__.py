@@ -1,8 +1,10 @@
 """The command: `python -m bench [NAME…] [--rows N] [--json FILE] [--repeat 3]`.
 
-    python -m bench                     all but reader, memory and scaling, 200,000 rows: a quarter of an hour
+    python -m bench                     all but reader, memory, scaling and soak, 200,000 rows: a quarter of an hour
     python -m bench processor --rows 1000000 --json processor.json
     python -m bench all --rows 1000000 --json bench/results/all.json
+    python -m bench soak --rounds 20 --json bench/results/soak.json          1M rows, again and again, on one `up`
+    python -m bench soak --size 2GB --json bench/results/large.json          one large file instead
     python -m bench report bench/results/*.json     writes bench/RESULTS.md and bench/chart.svg
 
 Each NAME is a module here, whose docstring says what is measured and where its clock starts and ends. With one NAME the JSON
@@ -19,7 +21,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from bench import latency, reader, report, table
+from bench import large, latency, reader, report, soak, table
 from bench.context import Context
 from bench.measured import document, repeat
 from bench.place import NotHere, services
@@ -27,8 +29,19 @@ from bench.processes import Broken
 from bench.processor import PEERS
 from pipeline.errors import MillstreamError
 
-BENCHMARKS = ("processor", "capture", "sink", "chain", "latency", "small", "reader", "memory", "scaling")
-BY_DEFAULT = BENCHMARKS[:-3]
+BENCHMARKS = (
+    "processor",
+    "capture",
+    "sink",
+    "chain",
+    "latency",
+    "small",
+    "reader",
+    "memory",
+    "scaling",
+    "soak",
+)
+BY_DEFAULT = BENCHMARKS[:-4]
 DEFAULT_ROWS = 200_000
 BUSY = 1.0
 DEFAULT_SMALL_ROWS = 20_000
@@ -55,7 +68,7 @@ def main(arguments: list[str]) -> int:
     failed = False
     for name in chosen:
         try:
-            found = measure(name, _rows(name, given.rows), given.repeat, given.peers, arguments)
+            found = _measured(name, given, arguments)
         except NotHere as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             failed = failed or "all" not in given.names
@@ -73,23 +86,52 @@ def main(arguments: list[str]) -> int:
     return int(failed)
 
 
-def measure(name: str, rows: int, times: int, peers: frozenset[str], arguments: list[str]) -> dict[str, Any]:
-    """Run one benchmark on services of its own, print its table, return its document."""
-    _tell(f"== {name}, {rows:,} rows")
+def _measured(name: str, given: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """Run one benchmark, print its tables, return its document."""
     load = os.getloadavg()[0]
     if load > BUSY:
         _tell(f"the load is {load:.1f}: something else runs here, and the figures will be poor")
-    with services() as running:
-        context = Context(running, rows, peers, _tell)
-        running.warm_up()
-        with import_module(f"bench.{name}").participants(context) as participants:
-            repetitions = repeat(participants, times, _tell)
-    found = document(name, rows, repetitions, arguments, load)
+    rows = _rows(name, given.rows)
+    if name == "soak":
+        found = _soak(rows, given.rounds, given.size, arguments, load)
+    else:
+        found = measure(name, rows, given.repeat, given.peers, arguments, load)
     print(table.plain(table.figures(found)))
     if len(verdicts := table.verdicts(found)) > 1:
         print(table.plain(verdicts).replace("*", ""))
     print(flush=True)
     return found
+
+
+def _soak(rows: int, rounds: int, size: int | None, arguments: list[str], load: float) -> dict[str, Any]:
+    """Push files to an `up` of its own: so many rounds of so many rows, or one file of a size in bytes."""
+    if size is not None:
+        _tell(f"== soak, one file of {size / 1e9:g} GB")
+        rows, repetitions = large.push(size, _tell)
+        return document("large", rows, repetitions, arguments, load)
+    _tell(f"== soak, {rounds} rounds of {rows:,} rows")
+    repetitions = soak.rounds(rows, rounds, _tell)
+    found = document("soak", rows, repetitions, arguments, load)
+    found["median"]["ours"] |= soak.trends(repetitions)
+    return found
+
+
+def measure(
+    name: str,
+    rows: int,
+    times: int,
+    peers: frozenset[str],
+    arguments: list[str],
+    load: float,
+) -> dict[str, Any]:
+    """Run one benchmark on services of its own, return its document."""
+    _tell(f"== {name}, {rows:,} rows")
+    with services() as running:
+        context = Context(running, rows, peers, _tell)
+        running.warm_up()
+        with import_module(f"bench.{name}").participants(context) as participants:
+            repetitions = repeat(participants, times, _tell)
+    return document(name, rows, repetitions, arguments, load)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -104,6 +146,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions; 3 unless told")
     parser.add_argument(
         "--peers", type=_peers, default=frozenset(PEERS), help=f"all, none, or of {list(PEERS)}"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=soak.ROUNDS, metavar="N", help=f"of soak; {soak.ROUNDS} unless told"
+    )
+    parser.add_argument(
+        "--size",
+        type=large.parsed_size,
+        metavar="2GB",
+        help="of soak: one file of this size instead of rounds",
     )
     here = Path(__file__).parent
     parser.add_argument("--output", type=Path, default=here / "RESULTS.md", help="of report")
@@ -126,6 +177,8 @@ def _rows(name: str, given: int | None) -> int:
         return min(given, MOST_SMALL_ROWS) if given else DEFAULT_SMALL_ROWS
     if name == "reader":
         return given or reader.ROWS
+    if name == "soak":
+        return given or soak.ROWS
     return latency.ROWS if name == "latency" else given or DEFAULT_ROWS
 
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from bench.measured import WITHOUT_START
+
 Json = dict[str, Any]
 
-WIDTH, LABEL, VALUE = 760, 190, 130
+WIDTH, LABEL, VALUE = 800, 230, 130
 BAR, GAP, TITLE = 18, 6, 34
-COLOURS = {"ours": "#1f6f5c", "ceiling": "#b8c4c0"}
+COLOURS = {"ours": "#1f6f5c", f"ours{WITHOUT_START}": "#5f9e8f", "ceiling": "#b8c4c0"}
 PEER = "#c98b3c"
 BENCHMARKS = ("processor", "capture", "sink", "chain")
 
@@ -57,6 +59,7 @@ def _group(document: Json, bars: list[tuple[str, float, float, float]], y: int) 
         middle = y + BAR / 2
         colour = COLOURS.get(name, PEER)
         label = "bare chain" if name == "ceiling" and document["benchmark"] == "chain" else name
+        label = label.replace(WITHOUT_START, ", without its start")  # or the label is wider than its place
         parts += [
             f'<text x="{LABEL - 10}" y="{middle + 4.5}" text-anchor="end" fill="#1b2421">{escape(label)}</text>',
             f'<rect x="{LABEL}" y="{y}" width="{max(median * scale, 1):.1f}" height="{BAR}" rx="2" fill="{colour}"/>',

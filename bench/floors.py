@@ -4,8 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench.measured import WITHOUT_START
+
 Json = dict[str, Any]
 Figure = Callable[[Json], float | None]
+
+SOAK_LATE, SOAK_TREND = 1.10, 0.10
+SOAK_MEMORY_MB, SOAK_BROKER_MB = 1_800, 1_000
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,22 @@ def of(benchmark: str) -> list[Floor]:
             floors.append(Floor("times the plain loop with orjson", _times("plain loop, orjson"), 1.3))
             floors.append(Floor("times stock Faust", _times("stock Faust"), 40, digits=1))
         case "chain":
-            floors.append(Floor("rows/s", _median("ours", "rows_per_s"), 100_000, digits=0))
+            rows = _median(f"ours{WITHOUT_START}", "rows_per_s")
+            floors.append(Floor(f"rows/s{WITHOUT_START}", rows, 100_000, digits=0))
         case "latency":
-            floors.append(Floor("p50, seconds", _median("ours", "p50_s"), 1.0, at_most=True))
-            floors.append(Floor("p99, seconds", _median("ours", "p99_s"), 2.5, at_most=True))
+            floors += [
+                Floor(
+                    f"{name}, seconds{WITHOUT_START}",
+                    _median(f"ours{WITHOUT_START}", f"{name}_s"),
+                    most,
+                    at_most=True,
+                )
+                for name, most in (("p50", 1.0), ("p99", 2.5))
+            ]
         case "small":
-            floors.append(Floor("of one file's rows/s", _times("one file"), 0.3))
+            floors.append(
+                Floor(f"of one file's rows/s{WITHOUT_START}", _times(f"one file{WITHOUT_START}"), 0.3)
+            )
         case "reader":
             floors.append(
                 Floor("a page of 10,000 files, seconds", _median("list", "list_s"), 0.2, at_most=True)
@@ -65,7 +80,34 @@ def of(benchmark: str) -> list[Floor]:
                 Floor(f"{name}, MB", _largest(name), 400, at_most=True, digits=0)
                 for name in ("push", "processor", "sink")
             ]
+        case "soak" | "large":
+            floors += _of_up(rounds=benchmark == "soak")
     return floors
+
+
+def _of_up(*, rounds: bool) -> list[Floor]:
+    """Return the floors of what runs on one `up`; with `rounds`, of how they change, too."""
+    floors = []
+    if rounds:
+        late = "last five rounds, times the time of rounds 2 to 6"
+        floors.append(Floor(late, _ours("late_times"), SOAK_LATE, at_most=True))
+        grown = "memory from round 4 on, grown by a share of its mean"
+        floors.append(Floor(grown, _ours("memory_trend"), SOAK_TREND, at_most=True))
+    return [
+        *floors,
+        Floor("everything in memory, MB", _most("memory_mb"), SOAK_MEMORY_MB, at_most=True, digits=0),
+        Floor("broker's disk, MB", _most("broker_mb"), SOAK_BROKER_MB, at_most=True, digits=0),
+        Floor("processes that had to be started again", _most("restarts"), 0, at_most=True, digits=0),
+    ]
+
+
+def _ours(figure: str) -> Figure:
+    return lambda summary: summary["ours"].get(figure)
+
+
+def _most(figure: str) -> Figure:
+    """Return the most of all rounds."""
+    return lambda summary: summary["ours"].get(figure, {}).get("max")
 
 
 def _times(other: str) -> Figure:

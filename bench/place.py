@@ -1,7 +1,6 @@
 """Where a benchmark runs: a broker and an S3 server of its own, and for each run fresh topics, buckets and a folder."""
 
 import itertools
-import os
 import sys
 import tempfile
 import tomllib
@@ -15,9 +14,10 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench import servers
+from bench import command, servers
+from bench.command import Ran
 from bench.data import CONFIGURATION, write_csv
-from bench.processes import Processes
+from bench.processes import Broken, Processes
 from millstream.process import Command
 from pipeline import kafka
 from pipeline.settings import Settings
@@ -25,9 +25,6 @@ from tests.services import kafka as brokers
 from tests.services import s3 as stores
 from tests.services.kafka import Broker
 from tests.services.s3 import S3
-
-ROOT = Path(__file__).parents[1]
-ABSENT = Path(__file__).parent / "absent"
 
 PARTITIONS = 4
 
@@ -72,12 +69,25 @@ class Place:
 
     def start(self, name: str, *arguments: str, python: str = sys.executable, **more: str) -> None:
         """Start `python ARGUMENTS…` here, under `name`; `more` are settings, as `http_port="8080"`."""
-        env = {key: value for key, value in os.environ.items() if not key.startswith("MILLSTREAM_")}
-        env |= {
-            "PYTHONPATH": os.pathsep.join((str(ABSENT), str(ROOT)))
-            if python == sys.executable
-            else str(ROOT),
-            "PYTHONUNBUFFERED": "1",
+        env = self._environment(python) | {f"MILLSTREAM_{key.upper()}": value for key, value in more.items()}
+        self.processes.start(Command(name, (python, *arguments), self.folder, env))
+
+    def run(self, *arguments: str, timeout: float) -> Ran:
+        """Run `millstream ARGUMENTS…` here to its end, timed as its user would; raise Broken where it fails."""
+        try:
+            return command.run(
+                command.millstream(*arguments),
+                self.folder,
+                self._environment(sys.executable),
+                log=self.folder / f"millstream-{arguments[0]}.log",
+                timeout=timeout,
+            )
+        except Broken:
+            self.processes.check(f"millstream {arguments[0]} was waited for")  # that may be why
+            raise
+
+    def _environment(self, python: str) -> dict[str, str]:
+        return command.environment(python) | {
             "MILLSTREAM_KAFKA": self.broker.bootstrap,
             "MILLSTREAM_TOPIC_PREFIX": self.prefix,
             "MILLSTREAM_PARTITIONS": str(PARTITIONS),
@@ -89,8 +99,6 @@ class Place:
             "MILLSTREAM_S3_UPLOADS": self.s3.uploads,
             "MILLSTREAM_S3_RESULTS": self.s3.results,
         }
-        env |= {f"MILLSTREAM_{key.upper()}": value for key, value in more.items()}
-        self.processes.start(Command(name, (python, *arguments), self.folder, env))
 
 
 class Services:

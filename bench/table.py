@@ -9,6 +9,9 @@ Json = dict[str, Any]
 
 HEADINGS = {
     "rows_per_s": "rows/s",
+    "gb": "GB",
+    "push_s": "s a push",
+    "verify_s": "s to verify",
     "p50_s": "p50 s",
     "p99_s": "p99 s",
     "max_s": "slowest s",
@@ -20,6 +23,20 @@ HEADINGS = {
     "push_mb": "producer MB",
     "processor_mb": "processor MB",
     "sink_mb": "sink MB",
+    "memory_mb": "MB in all",
+    "broker_mb": "broker's disk MB",
+    "s3_mb": "S3's disk MB",
+}
+
+_DIGITS = {
+    "cpu_s_per_million": 1,
+    "p50_s": 2,
+    "p99_s": 2,
+    "max_s": 2,
+    "list_s": 2,
+    "gb": 2,
+    "push_s": 1,
+    "verify_s": 1,
 }
 
 
@@ -56,6 +73,23 @@ def verdicts(document: Json) -> list[list[str]]:
     return rows
 
 
+def by_round(document: Json) -> list[list[str]]:
+    """Return a heading and a row per round of a soak: time, memory, disks; CPU seconds and peak memory of each process."""
+    ours = [repetition["ours"] for repetition in document["repetitions"]]
+    columns = ("push_s", "memory_mb", "broker_mb", "s3_mb")
+    processes = list(ours[0]["processes"])
+    rows = [
+        ["round", *(HEADINGS[name] for name in columns), *(f"{name} CPU s, MB" for name in processes), ""]
+    ]
+    for number, one in enumerate(ours, 1):
+        figures = [f"{one[name]:,.{_DIGITS.get(name, 0)}f}" for name in columns]
+        each = [one["processes"][name] for name in processes]
+        rows.append(
+            [str(number), *figures, *(f"{used['cpu_s']:,.1f}, {used['peak_mb']:,.0f}" for used in each), ""]
+        )
+    return rows
+
+
 def plain(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned text."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -78,7 +112,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def _spread(value: Json | None, name: str) -> str:
     if value is None:
         return ""
-    digits = 1 if name == "cpu_s_per_million" else 2 if name in {"p50_s", "p99_s", "max_s", "list_s"} else 0
+    digits = _DIGITS.get(name, 0)
     text = f"{value['median']:,.{digits}f}"
     if value["min"] != value["max"]:
         text += f" ({value['min']:,.{digits}f}–{value['max']:,.{digits}f})"

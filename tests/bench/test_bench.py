@@ -10,7 +10,7 @@ from bench import chain, check, processor, report
 from bench.context import Context
 from bench.data import Oracle, write_csv
 from bench.floors import Floor
-from bench.measured import document, repeat
+from bench.measured import WITH_START, WITHOUT_START, document, median, repeat
 from bench.place import Services
 from bench.processes import Broken
 from bench.usage import Usage
@@ -28,12 +28,16 @@ def context(tmp_path: Path, broker: Broker, s3_server: S3) -> Context:
 def test_the_chain_and_its_ceiling_are_measured_and_reported(context: Context, tmp_path: Path) -> None:
     with chain.participants(context) as participants:
         found = document("chain", ROWS, repeat(participants, 1, lambda _: None), ["chain"], 0.1)
-    assert found["median"]["ours"]["rows_per_s"]["median"] > 0
-    assert found["median"]["ours"]["processes"].keys() == {"push", "processor", "sink", "broker", "s3"}
+    for name in ("ours", f"ours{WITHOUT_START}"):
+        assert found["median"][name]["rows_per_s"]["median"] > 0
+        assert found["median"][name]["processes"].keys() == {"push", "processor", "sink", "broker", "s3"}
+        assert found["median"][name]["processes"]["push"]["cpu_s"]["median"] > 0
+    assert found["median"]["ours"][WITH_START]
     (tmp_path / "chain.json").write_text(json.dumps([found]))
     report.write([tmp_path / "chain.json"], tmp_path / "RESULTS.md", tmp_path / "chart.svg")
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| of the bare chain | ≥ 0.55 |" in text
+    assert "| rows/s, without the command's start | ≥ 100,000 |" in text
     assert "bare chain</text>" in (tmp_path / "chart.svg").read_text()
 
 
@@ -89,6 +93,24 @@ def test_a_peer_that_fails_is_reported_and_ours_that_fails_ends_the_benchmark() 
     assert repeat(peer, 2, lambda _: None)[1]["peer"] == {"failed": "not installable here: no wheel"}  # type: ignore[arg-type]
     with pytest.raises(Broken):
         repeat({"ours": fail}, 1, lambda _: None)  # type: ignore[dict-item]
+
+
+def test_like_is_compared_with_like() -> None:
+    """A ceiling's clock starts within its process: it is compared with ours by the clock that does so, too."""
+    rates = {
+        "ours": (100, True),
+        f"ours{WITHOUT_START}": (150, False),
+        "ceiling": (300, False),
+        "one file": (200, True),
+    }
+    run = {
+        name: {"rows_per_s": rate, "processes": {}} | ({WITH_START: True} if told else {})
+        for name, (rate, told) in rates.items()
+    }
+    times = {name: entry.get("ours_times") for name, entry in median([run]).items()}
+    assert times == {"ours": None, f"ours{WITHOUT_START}": None, "ceiling": 0.5, "one file": 0.5}
+    one_clock = median([{name: run[name] for name in ("ours", "ceiling")}])
+    assert one_clock["ceiling"]["ours_times"] == 0.333
 
 
 def test_a_floor_says_pass_or_miss_or_nothing() -> None:

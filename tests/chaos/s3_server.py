@@ -17,7 +17,7 @@ class S3Server:
 
     def __init__(self, folder: Path, enter: Callable[..., Any]) -> None:
         """Start it: `enter` enters the context that a function gives when called with arguments, and returns its value."""
-        state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(6))
+        state = embedded.State("TESTACCESSKEY", uuid.uuid4().hex, *ports.choose(7))
         self.address = S3(state.endpoint, state.access_key, state.secret_key, "", "")
         self._command = embedded.s3_command(folder, state)
         self._log = folder / "s3.log"
