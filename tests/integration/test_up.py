@@ -22,12 +22,15 @@ from millstream.up import _environment
 from pipeline.errors import Transient
 from pipeline.s3 import S3Store, client
 from pipeline.settings import S3Settings, load
+from tests.integration.chain import CONFIGURATION, ROOT, millstream
+from tests.services.kafka import Broker
+from tests.services.s3 import S3
 from tests.wait import wait_until
 
 _START = (
     "import sys; from pathlib import Path; from millstream.up import up; from pipeline.settings import load; "
 )
-_RUN = _START + "up(load(http={'port': int(sys.argv[2])}), Path(sys.argv[1]))"
+_RUN = _START + "up(load(beside_up=False, http={'port': int(sys.argv[2])}), Path(sys.argv[1]))"
 
 
 @dataclass
@@ -106,6 +109,60 @@ def test_up_says_when_everything_is_ready_and_what_to_do_next(tmp_path: Path) ->
         log = (up.data / "up.log").read_text()
         assert log.count("partitions assigned") >= 2
         assert "s3        | " in log
+
+
+def test_servers_that_the_settings_name_are_used_and_none_is_started(
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """It used to start its own broker all the same: `push` sent to the one, workers listened to the other."""
+    (tmp_path / "millstream.toml").write_text(
+        f"kafka = '{broker.bootstrap}'\ntopic_prefix = '{topic_prefix}'\n[s3]\nendpoint = '{s3.endpoint}'\n"
+        f"access_key = '{s3.access_key}'\nsecret_key = '{s3.secret_key}'\nuploads = '{s3.uploads}'\nresults = '{s3.results}'\n"
+        + CONFIGURATION
+    )
+    (tmp_path / "orders.csv").write_text("order_id,quantity\n1,2\n")
+    with _up(tmp_path / ".millstream", 0) as up:
+        first = _line(up, "and every stage")
+        assert f"uses Kafka at {broker.bootstrap}" in first
+        assert f"uses S3 at {s3.endpoint}" in first
+        _line(up, "ready: ")
+        record = up.record()
+        assert (record["kafka"], record["s3"]["endpoint"]) == (broker.bootstrap, s3.endpoint)
+        assert set(record["processes"]) == {"watch", "process-1", "sink-1", "serve"}
+        done = millstream("push", "orders.csv", "--wait", folder=tmp_path, env=_plain_env())
+        assert done.returncode == 0, done.stderr
+        got = millstream("get", "orders.csv", folder=tmp_path, env=_plain_env())
+        assert got.stdout == "order_id,twice\n1,4\n"
+
+
+def test_one_server_may_be_named_and_the_other_started(
+    tmp_path: Path, broker: Broker, topic_prefix: str
+) -> None:
+    (tmp_path / "millstream.toml").write_text(
+        f"kafka = '{broker.bootstrap}'\ntopic_prefix = '{topic_prefix}'\n"
+    )
+    with _up(tmp_path / ".millstream", 0) as up:
+        assert "starts an S3 server" in _line(up, f"uses Kafka at {broker.bootstrap}")
+        _line(up, "Ctrl-C ends everything")
+        assert set(up.record()["processes"]) == {"watch", "process-1", "sink-1", "serve", "s3"}
+
+
+def test_a_command_whose_settings_name_another_server_than_up_uses_says_so(tmp_path: Path) -> None:
+    with _up(tmp_path / ".millstream", 0) as up:
+        _line(up, "Ctrl-C ends everything")
+        used = up.record()["kafka"]
+        for command in (("status",), ("status", "orders.csv")):
+            done = millstream(*command, folder=tmp_path, env=_plain_env())
+            assert "warning" not in done.stderr
+        (tmp_path / "millstream.toml").write_text("kafka = '127.0.0.1:1'\n")
+        done = millstream("status", folder=tmp_path, env=_plain_env())
+        assert f"warning: the `up` that runs in this folder works with Kafka at {used}" in done.stderr
+        assert "kafka is 127.0.0.1:1 here" in done.stderr
+
+
+def _plain_env() -> dict[str, str]:
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
+    return mine | {"PYTHONPATH": str(ROOT)}
 
 
 def test_a_server_that_is_killed_comes_back_on_its_port_with_a_new_process_id(tmp_path: Path) -> None:

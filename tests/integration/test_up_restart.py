@@ -1,6 +1,7 @@
-"""`up` dies in the middle of two jobs, and its broker forgets everything: the next one ends both with the right result."""
+"""`up` dies in the middle of two jobs: the next one goes on where it was, or from the start where the broker lost its data."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import boto3
 import httpx
 import pytest
 from botocore.config import Config
+from confluent_kafka import Consumer, TopicPartition
 
 from millstream import ports
 from tests.integration.chain import CONFIGURATION, ROOT, millstream
@@ -84,15 +86,27 @@ def bucket(running: Up) -> Any:
     )
 
 
+def messages(running: Up) -> int:
+    """Return how many messages were ever sent to the topic of rows."""
+    consumer = Consumer({"bootstrap.servers": running.record()["kafka"], "group.id": "nobody"})
+    ends = [
+        consumer.get_watermark_offsets(TopicPartition("millstream.rows", number), 20)[1]
+        for number in range(4)
+    ]
+    consumer.close()
+    return sum(ends)
+
+
 def keys(client: Any, suffix: str) -> list[str]:
     found = client.list_objects_v2(Bucket="results", Prefix="_millstream/jobs/").get("Contents", ())
     return [item["Key"] for item in found if item["Key"].endswith(suffix)]
 
 
+@pytest.mark.parametrize("wiped", [False, True], ids=["goes on", "broker's data are gone"])
 def test_up_killed_in_the_middle_of_two_jobs_ends_both_right_when_it_is_started_again(
-    tmp_path: Path, env: dict[str, str]
+    tmp_path: Path, env: dict[str, str], wiped: bool
 ) -> None:
-    """One is captured and not computed, one is captured in part: all that the broker had of them is lost."""
+    """One is captured and not computed, one is captured in part."""
     (tmp_path / "millstream.toml").write_text(CONFIGURATION)
     (tmp_path / "captured.csv").write_bytes(csv(20_000))
     [port] = ports.choose(1)
@@ -107,8 +121,11 @@ def test_up_killed_in_the_middle_of_two_jobs_ends_both_right_when_it_is_started_
         os.kill(processes["watch"], signal.SIGSTOP)
         assert len(keys(client, "/captured.json")) == 1, "all of it was captured before watch was stopped"
         client.close()
+        sent = messages(first)
         first.process.kill()
         first.process.wait()
+    if wiped:
+        shutil.rmtree(first.data / "kafka" / "log")
     with up(tmp_path, env, port) as second:
         for name, rows in (("captured.csv", 20_000), ("partly.csv", ROWS)):
             until(
@@ -118,6 +135,12 @@ def test_up_killed_in_the_middle_of_two_jobs_ends_both_right_when_it_is_started_
             assert httpx.get(f"http://127.0.0.1:{port}/results/{name}").content == result(rows)
             verified = millstream("verify", name, "--deep", folder=tmp_path, env=env)
             assert verified.returncode == 0, verified.stderr
+            receipt = httpx.get(f"http://127.0.0.1:{port}/receipts/{name}").json()
+            if not wiped:
+                assert receipt["rounds"] == 0, "nothing was lost"
+        if not wiped:
+            # What came since: the rest of the file that was captured in part, at most all of it once more; and ends.
+            assert messages(second) - sent < ROWS + 1_000, "what was captured was not captured again"
         client = bucket(second)
         until(
             lambda: "Contents" not in client.list_objects_v2(Bucket="results", Prefix="_millstream/open/"),
