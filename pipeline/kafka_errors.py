@@ -16,6 +16,7 @@ MOVED_ON = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.GROUP_ID_NOT_FOUND,  # the broker has lost its data
     KafkaError._NO_OFFSET,
 }
 PASSING = {

@@ -149,8 +149,11 @@ class BatchConsumer(base.Consumer):
         self._begun: dict[TP, int] = {}
         self._commit_lock = asyncio.Lock()
         self._attempts = Attempts()
-        self._commits: queue.SimpleQueue[tuple[dict[int, int], Future[dict[int, int]]]] = queue.SimpleQueue()
+        self._commits: queue.SimpleQueue[tuple[dict[int, int], int, Future[dict[int, int]]]] = (
+            queue.SimpleQueue()
+        )
         self._reader: Reader | None = None
+        self._epoch = 0  # the reader's, which the account is of
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
         self.joined = False
@@ -272,8 +275,13 @@ class BatchConsumer(base.Consumer):
             self._committed_offset.pop(tp, None)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit what is done: results delivered first, then the offsets. Raises DeliveryFailed if some are lost."""
+        """Commit what is done: results delivered first, then the offsets. Raises DeliveryFailed if some are lost.
+
+        Delivering takes as long as a broker is away. Offsets of an assignment that is over by then aren't committed: they may
+        be of a topic that is no more, and what is below them in the new one would never be acknowledged.
+        """
         async with self._commit_lock:
+            epoch = self._epoch
             for tp in list(self._delivered):
                 self._settle(tp)
             offsets = {
@@ -285,19 +293,22 @@ class BatchConsumer(base.Consumer):
                 return False
             await self.app.producer.flush()
             crash.point("process.delivered")
-            done = await self._commit(offsets)
+            done = await self._commit(offsets, epoch)
             crash.point("process.committed")
-            self._committed_offset.update(done)
+            if epoch == self._epoch:
+                self._committed_offset.update(done)
             return bool(done)
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> dict[TP, int]:  # type: ignore[override]  # Faust: a bool
+    async def _commit(  # type: ignore[override]  # Faust: a bool
+        self, offsets: Mapping[TP, int], epoch: int
+    ) -> dict[TP, int]:
         """Have the poller commit; return what is committed."""
         poller = self._poller
         if poller is None or self._closing.is_set():
             return {}
         topics = {tp.partition: tp for tp in offsets}
         done: Future[dict[int, int]] = Future()
-        self._commits.put(({tp.partition: offset for tp, offset in offsets.items()}, done))
+        self._commits.put(({tp.partition: offset for tp, offset in offsets.items()}, epoch, done))
         while not done.done():
             if not poller.is_alive():
                 return {}
@@ -416,9 +427,9 @@ class BatchConsumer(base.Consumer):
     def _serve_commits(self, reader: Reader) -> None:
         """Make the commits that the event loop asks for: librdkafka's client hangs when another thread makes them."""
         while not self._commits.empty():
-            offsets, done = self._commits.get()
+            offsets, epoch, done = self._commits.get()
             try:
-                done.set_result(reader.commit(offsets))
+                done.set_result(reader.commit(offsets) if epoch == reader.epoch else {})
             except MillstreamError as error:
                 done.set_exception(error)
 
@@ -431,7 +442,7 @@ class BatchConsumer(base.Consumer):
         self.joined = True
         self._start_rebalance()
         self.app.go_on()  # type: ignore[attr-defined]
-        self.app.consumer_generation_id = self._reader.epoch
+        self.app.consumer_generation_id = self._epoch = self._reader.epoch
         await self.on_partitions_assigned(set(self._assignment), self._reader.epoch)
 
     async def _revoked(self, topic: str, partitions: Partitions, *, lost: bool) -> None:

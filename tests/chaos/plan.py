@@ -312,7 +312,7 @@ _DRAWN: tuple[tuple[_Draw, tuple[str, ...], float], ...] = (
     (_freeze, _BOTH, 2),
     (_join, _BOTH, 2),
     (_broker, ("up",), 1.5),
-    (_wiped, ("up",), 1),
+    (_wiped, ("up",), 1.5),
     (_node, ("cluster",), 1.8),
     (_topic, _BOTH, 1),
     (_again, _BOTH, 1.5),
