@@ -37,7 +37,8 @@ class Identity:
         """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
         now = time.monotonic()
         if self._asked is None and (wait or now >= self._due):
-            self._asked = self._admin.describe_topics(TopicCollection([self._topic]))[self._topic]
+            wanted = TopicCollection([self._topic])
+            self._asked = self._admin.describe_topics(wanted, request_timeout=kafka.PATIENCE)[self._topic]
             self._due = now + IDENTITY_EVERY
         if self._asked is None or not (wait or self._asked.done()):
             return False
