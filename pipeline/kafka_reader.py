@@ -17,6 +17,7 @@ from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka_batch import Batch, batches
 from pipeline.kafka_errors import translate
 from pipeline.kafka_notes import notes
+from pipeline.kafka_starts import Starts
 from pipeline.kafka_topic import Ends, Identity
 from pipeline.settings import Settings
 
@@ -56,7 +57,7 @@ class Reader:
         self.epoch = 0
         """Counts assignments: what was read under another epoch than the current one comes again."""
         self.starts: dict[int, int] = {}
-        """Where each partition of ours was begun at."""
+        """Where each partition of ours was begun at; once it is known, not before its first message."""
         self._config = kafka.consumer_config(settings, group)
         self._client = Consumer(self._config)
         self._continuity = kafka_embedded.continuity(settings)
@@ -68,6 +69,7 @@ class Reader:
         self._notes = notes(topic, settings, group)
         admin = kafka.admin_client(settings)
         self._identity, self._ends = Identity(admin, topic), Ends(admin, topic)
+        self._first = Starts(admin, topic)
         self._standstill = kafka_embedded.standstill(settings)
         self._settings = settings
         self._settled = False
@@ -81,6 +83,7 @@ class Reader:
         if self._identity.has_changed():
             self._begin_again()
         self._ends.look(self.starts)
+        self._first.look(self.starts)
         epoch, began = self.epoch, time.monotonic()
         runs = batches(self._client.consume(CONSUME, timeout))
         if self._standstill.is_over(bool(runs), time.monotonic() - began, self._what_lacks):
@@ -253,6 +256,7 @@ class Reader:
             self._client.pause(starts)
         self.starts = {start.partition: max(0, start.offset) for start in starts}
         self._ends.forget()
+        self._first.forget()
         self._continuity.start({(start.topic, start.partition): start.offset for start in starts})
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
