@@ -29,6 +29,12 @@ FIRST_ANSWER = 7.0
 ROOM = 0.02
 """Seconds between two tries to hand over what the client's queue had no room for: it empties in about five times as long."""
 
+SEGMENT = 16_000_000
+"""Bytes of a segment of topics that are purged: only whole segments leave the disk, and one of each partition always stays."""
+
+SEGMENT_INDEX = 262_144
+"""Bytes that each of a segment's indexes may take; with the broker's 10 MB they would take more than the messages."""
+
 OVERHEAD = 100
 """Bytes that a message has beside its key and value, generously."""
 
@@ -235,6 +241,14 @@ def commit(
     return done
 
 
+def topic_config(settings: Settings) -> dict[str, str]:
+    """Return what the topics are made with: how long messages stay, and small segments where they are purged."""
+    config = {"retention.ms": str(settings.retention * 3_600_000)}
+    if settings.purge:
+        config |= {"segment.bytes": str(SEGMENT), "segment.index.bytes": str(SEGMENT_INDEX)}
+    return config
+
+
 def ensure_topics(settings: Settings) -> int:
     """Make the topics where they are missing; return their number of partitions.
 
@@ -246,7 +260,8 @@ def ensure_topics(settings: Settings) -> int:
     missing = [name for name in names if name not in found]
     if missing:
         wanted = next((found[name] for name in names if name in found), settings.partitions)
-        new = [NewTopic(name, wanted, settings.replication) for name in missing]
+        config = topic_config(settings)
+        new = [NewTopic(name, wanted, settings.replication, config=config) for name in missing]
         for name, answer in admin.create_topics(new, operation_timeout=PATIENCE).items():
             try:
                 answer.result(PATIENCE)

@@ -16,6 +16,7 @@ from pipeline.attempts import Attempts
 from pipeline.errors import MillstreamError, Transient
 from pipeline.kafka_batch import Batch, batches
 from pipeline.kafka_errors import translate
+from pipeline.kafka_starts import Starts
 from pipeline.kafka_topic import Ends, Identity
 from pipeline.settings import Settings
 
@@ -55,7 +56,7 @@ class Reader:
         self.epoch = 0
         """Counts assignments: what was read under another epoch than the current one comes again."""
         self.starts: dict[int, int] = {}
-        """Where each partition of ours was begun at."""
+        """Where each partition of ours was begun at; once it is known, not before its first message."""
         self._client = Consumer(kafka.consumer_config(settings, group))
         self._paused = False
         self._closed = False
@@ -64,6 +65,7 @@ class Reader:
         self._attempts = attempts
         admin = kafka.admin_client(settings)
         self._identity, self._ends = Identity(admin, topic), Ends(admin, topic)
+        self._first = Starts(admin, topic)
         self._subscribe()
 
     def read(self, timeout: float) -> list[Batch]:
@@ -74,6 +76,7 @@ class Reader:
         if self._identity.has_changed():
             self._begin_again()
         self._ends.look(self.starts)
+        self._first.look(self.starts)
         epoch = self.epoch
         runs = batches(self._client.consume(CONSUME, timeout))
         if runs and epoch != self.epoch:
@@ -211,6 +214,7 @@ class Reader:
             self._client.pause(starts)
         self.starts = {start.partition: max(0, start.offset) for start in starts}
         self._ends.forget()
+        self._first.forget()
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         if self._closed:

@@ -1,6 +1,7 @@
 """All metrics of all stages: a closed list, updated per batch and never per row.
 
-Labels have few values: `stage` is capture, process, store or serve; `route` is a route's template, never an address.
+Labels have few values: `stage` is capture, process, store or serve; `topic` is rows or results; `route` is a route's template,
+never an address.
 
 | metric | type, labels | what |
 | --- | --- | --- |
@@ -22,6 +23,7 @@ Labels have few values: `stage` is capture, process, store or serve; `route` is 
 | `millstream_held_rows` | gauge, stage | rows in flight: read, and neither done with nor on S3 |
 | `millstream_held_bytes` | gauge, stage | bytes of memory that those take, about |
 | `millstream_unacknowledged_messages` | gauge | messages that were sent and aren't acknowledged by the broker yet |
+| `millstream_purged_messages_total` | counter, topic | messages removed from the topics, as all groups had committed them |
 | `millstream_rebalances_total` | counter, stage and kind | partitions assigned, revoked, lost, or replaced with their topic |
 | `millstream_stalls_total` | counter, stage | times that a partition stood still for `stall_after`, with work waiting |
 | `millstream_stalled_seconds` | gauge, stage and partition | since when such a partition stands still; 0 where it moves |
@@ -112,6 +114,12 @@ HELD_BYTES = Gauge(
 )
 UNACKNOWLEDGED = Gauge(
     "millstream_unacknowledged_messages", "Messages sent and not acknowledged yet.", registry=REGISTRY
+)
+PURGED = Counter(
+    "millstream_purged_messages_total",
+    "Messages removed from the topics, as all groups had committed them.",
+    ["topic"],
+    registry=REGISTRY,
 )
 REBALANCES = Counter(
     "millstream_rebalances_total", "Times that partitions came or went.", ["stage", "kind"], registry=REGISTRY

@@ -113,6 +113,15 @@ class Settings(BaseSettings):
     replication: int = Field(
         1, description="replication factor, where Millstream creates the topics", ge=1, le=32
     )
+    purge: bool = Field(
+        False, description="whether what all consumer groups have committed is removed from the topics"
+    )
+    retention: int = Field(
+        168,
+        description="hours that messages are kept in any case, where Millstream creates the topics",
+        ge=1,
+        le=24 * 3650,
+    )
     block: int = Field(8192, description="consecutive rows that are dealt to one partition", ge=1, le=1 << 20)
     message_bytes: int = Field(
         1_000_000,
@@ -226,6 +235,16 @@ class Settings(BaseSettings):
     def sink_bytes(self) -> int:
         """`sink_memory` as a number."""
         return size_in_bytes(self.sink_memory)
+
+    @property
+    def processor_group(self) -> str:
+        """The consumer group that reads rows."""
+        return f"{self.topic_prefix}.processor"
+
+    @property
+    def sink_group(self) -> str:
+        """The consumer group that reads results."""
+        return f"{self.topic_prefix}.sink"
 
     @property
     def rows_topic(self) -> str:

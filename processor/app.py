@@ -66,7 +66,7 @@ class App(faust.App):
 def make_app(settings: Settings, results: ObjectStore) -> App:
     """Return the app; `results` is the bucket that jobs lie in."""
     app = App(
-        f"{settings.topic_prefix}.processor",
+        settings.processor_group,
         broker="millstream://" + settings.kafka.replace(",", ";millstream://"),
         store="memory://",
         autodiscover=False,

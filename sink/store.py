@@ -18,6 +18,7 @@ from pipeline.errors import Transient
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, Job
 from pipeline.kafka_batch import Batch
+from pipeline.kafka_offsets import Offsets
 from pipeline.kafka_progress import outlet
 from pipeline.kafka_reader import Partitions, Reader
 from pipeline.settings import Settings
@@ -32,6 +33,7 @@ from sink.inventory import Inventory
 from sink.ledger import Ledger
 from sink.parts import Part, runs_to_rows
 from sink.publish import Publisher
+from sink.purge import Purging
 from sink.repair import Doubt
 from sink.room import HARD, too_much, too_old
 from sink.spill import Spiller
@@ -81,6 +83,7 @@ class Sink:
         self._sweeper = Sweeper(results, publisher, inventory)
         self._reader: Reader | None = None
         self._telling = Telling(outlet(settings), self.why_not_ready)
+        self._purging = Purging(settings, lambda: Offsets(settings))
         self._places: dict[int, Place] = {}
         self._current: Batch | None = None
         self.stalls = Stalls(STAGE, settings.stall_after, self._row_at)
@@ -109,7 +112,7 @@ class Sink:
         """Work until `stop`; what is held then is put on S3, as far as S3 takes it soon."""
         self._reader = reader = Reader(
             self._settings,
-            f"{self._settings.topic_prefix}.sink",
+            self._settings.sink_group,
             self._settings.results_topic,
             on_assign=self._assigned,
             on_revoke=self._revoked,
@@ -117,6 +120,7 @@ class Sink:
             on_replaced=self._replaced,
         )
         self._telling.start()
+        self._purging.start()
         looking = keep_looking(self.stalls, lambda: dict(self._places), self._stopping)
         committed = time.monotonic()
         try:
@@ -133,6 +137,7 @@ class Sink:
             self._empty(self._mine, LEAVE / 4)
         finally:
             self._stopping.set()
+            self._purging.close()
             looking.join()
             self._ahead.close()
             self._spiller.close()
@@ -427,7 +432,8 @@ class Sink:
         metrics.HELD_ROWS.labels(STAGE).set(sum(share.held for share in shares))
         metrics.HELD_BYTES.labels(STAGE).set(self._held() + self._spiller.size)
         for partition, place in self._places.items():
-            self._places[partition] = Place(place.done, max(place.end, reader.high(partition)))
+            done = max(place.done, reader.starts.get(partition, 0))
+            self._places[partition] = Place(done, max(place.end, reader.high(partition)))
 
     # ---- the group
 
@@ -439,6 +445,7 @@ class Sink:
             done = reader.commit(offsets)
             if done:
                 crash.point("sink.committed")
+                self._purging.stir()
         except Transient as error:
             log.warning("offsets not committed, will be tried again", why=str(error))
             metrics.RETRIES.labels(STAGE, "kafka").inc()
@@ -448,6 +455,7 @@ class Sink:
     def _assigned(self, partitions: Partitions) -> None:
         self._joined = True
         self._mine.update(partitions)
+        self._purging.mine(self._mine)
         metrics.REBALANCES.labels(STAGE, "assigned").inc()
         starts = self._reader.starts if self._reader is not None else {}
         for partition in partitions:
@@ -478,6 +486,7 @@ class Sink:
     def _drop(self, partitions: Partitions) -> None:
         """Let go of all that came over partitions that are another's."""
         self._mine.difference_update(partitions)
+        self._purging.mine(self._mine)
         for partition in partitions:
             self._places.pop(partition, None)
             self._ledger.forget(partition)

@@ -27,7 +27,7 @@ PARTITIONS = 6
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[Broker, list["kafka._Node"]]]:
+def cluster(tmp_path: Path) -> Iterator[tuple[Broker, list["kafka.Node"]]]:
     """Three nodes with ids 1, 2 and 3."""
     with kafka.apache_cluster(tmp_path) as found:
         yield found
@@ -73,7 +73,7 @@ def cores(stages: Stack) -> dict[str, float]:
 
 
 def test_idle_stages_take_no_cpu_while_a_broker_is_dead(
-    tmp_path: Path, cluster: tuple[Broker, list["kafka._Node"]], s3: S3, topic_prefix: str
+    tmp_path: Path, cluster: tuple[Broker, list["kafka.Node"]], s3: S3, topic_prefix: str
 ) -> None:
     """From the moment that its partitions have no leader, and later on, when others lead them and it still is dead."""
     broker, nodes = cluster

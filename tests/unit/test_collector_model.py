@@ -57,6 +57,8 @@ class Topic:
     def __init__(self) -> None:
         self.logs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(PARTITIONS)]
         self.committed = dict.fromkeys(range(PARTITIONS), 0)
+        self.starts = dict.fromkeys(range(PARTITIONS), 0)
+        """Where each begins: what was before was removed."""
         self.members: list[Member] = []
         self.shift = 0
 
@@ -106,7 +108,8 @@ class Member:
         if epoch != self.epoch:
             return []
         found = []
-        for partition, first in sorted(self.partitions.items()):
+        for partition, place in sorted(self.partitions.items()):
+            first = max(place, self._topic.starts[partition])
             messages = self._topic.logs[partition][first : first + self._model.batch]
             if messages:
                 keys, values = (list(column) for column in zip(*messages, strict=True))
@@ -230,6 +233,7 @@ class Sinking(RuleBasedStateMachine):
             (duck, "connect", lambda: CONNECTION),  # one thread runs at a time, and none stops in a query
             (sink.store, "Reader", reader),
             (sink.store, "outlet", lambda settings: None),
+            (sink.store, "Offsets", lambda settings: None),
             (sink.store, "keep_looking", lambda *_: SimpleNamespace(join=lambda: None)),
             (sink.store, "time", clock),
             (sink.sweep, "time", clock),
@@ -386,6 +390,14 @@ class Sinking(RuleBasedStateMachine):
     def all_wake_up(self) -> None:
         self.sinks += self.asleep
         self.asleep = []
+
+    @rule(lost=st.sampled_from((False, False, True)))
+    def the_topic_is_purged(self, lost: bool) -> None:
+        """Nothing that was committed comes again, not even to a group whose committed offsets have expired, or were reset."""
+        self.topic.starts = {p: max(self.topic.starts[p], at) for p, at in self.topic.committed.items()}
+        if lost:
+            self.topic.committed = dict.fromkeys(range(PARTITIONS), 0)
+            self.topic.rebalance()
 
     @rule(seconds=st.sampled_from((6.0, 31.0)))
     def time_passes(self, seconds: float) -> None:
