@@ -21,7 +21,7 @@ _FILE_BYTES = 10_000_000  # of the file and of each of its two predecessors
 
 
 _TROUBLE = re.compile(r"[WEF]\d{4} |(?!I\d{4} ).*\b(WARN|WARNING|ERROR|FATAL|panic|panicked)\b")
-"""A warning or worse, as Go's glog and Rust's tracing have it."""
+"""A warning or worse, as Go's glog and Kafka have it."""
 
 
 class Milestones:
@@ -44,8 +44,8 @@ class Milestones:
 class LogLines:
     """Writes `name | line` to a stream, in colour on a terminal, and to a file of limited size.
 
-    Of processes in `terse` the stream gets warnings and errors alone. `listeners` are told each process and line, by any
-    thread.
+    Of processes in `terse` the stream gets warnings and errors alone, and those only while `servers_run` is true: what they
+    warn of while they start and end is of no use to anybody. `listeners` are told each process and line, by any thread.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class LogLines:
         terse: frozenset[str] = frozenset(),
         listeners: Sequence[Callable[[str, str], None]] = (),
     ) -> None:
+        self.servers_run = False
         self._terse = terse
         self._listeners = listeners
         self._stream: TextIO | None = stream or sys.stdout
@@ -84,7 +85,9 @@ class LogLines:
         with self._lock:
             text = f"{name:<{_WIDTH}} | {plain(line)}"
             self._file.emit(logging.makeLogRecord({"msg": text}))
-            if self._stream is None or (name in self._terse and not _TROUBLE.match(line)):
+            if self._stream is None or (
+                name in self._terse and not (self.servers_run and _TROUBLE.match(line))
+            ):
                 return
             try:
                 print(self._paint(name, text), file=self._stream, flush=True)

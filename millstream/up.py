@@ -82,25 +82,17 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
         cache = StartupCache(kafka, say)
         try:
             _start_servers(kafka, s3, local, supervisor, said, data / "up.log", stopping, say)
+            log.servers_run = True
             if not stopping.is_set():
                 for command in stages:
                     supervisor.add(command)
                 _write_record(record, local, supervisor.pids())
                 say(f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint or 'AWS'}")
                 say(f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything")
-            is_ready = False
-            while not stopping.wait(_CHECK_SECONDS):
-                supervisor.check()
-                if stuck.has_room():
-                    supervisor.restart("s3", "its disk was full, and it refused writes since")
-                    stuck.begin_again()
-                if not is_ready and milestones.reached():
-                    is_ready = True
-                    say(f"ready: drop a file with  millstream push FILE --wait  or open {_http(local)}/")
-                if is_ready:
-                    cache.look()
+            _keep_running(supervisor, milestones, stuck, cache, stopping, say, _http(local))
         finally:
             ended = time.monotonic() + STOP_SECONDS
+            log.servers_run = False
             cache.stop()
             supervisor.stop(
                 [command.name for command in stages],
@@ -112,6 +104,29 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
             record.unlink(missing_ok=True)
             say("everything has ended")
             log.close()
+
+
+def _keep_running(
+    supervisor: Supervisor,
+    milestones: Milestones,
+    stuck: Stuck,
+    cache: StartupCache,
+    stopping: threading.Event,
+    say: Callable[[str], None],
+    http: str,
+) -> None:
+    """Start again what ends, and say once that everything is ready, until told to stop."""
+    is_ready = False
+    while not stopping.wait(_CHECK_SECONDS):
+        supervisor.check()
+        if stuck.has_room():
+            supervisor.restart("s3", "its disk was full, and it refused writes since")
+            stuck.begin_again()
+        if not is_ready and milestones.reached():
+            is_ready = True
+            say(f"ready: drop a file with  millstream push FILE --wait  or open {http}/")
+        if is_ready:
+            cache.look()
 
 
 @contextmanager

@@ -243,18 +243,20 @@ def test_of_a_server_the_terminal_gets_warnings_alone_and_the_file_everything(tm
         "All components are running and ready to use:",
         "I1122 12:00:00.000000 master.go:1 ERROR is 0",
     )
-    go, rust = "W1122 12:00:00.000000 volume.go:1 disk full", "2026-11-22T12:00:00Z  WARN tansu: slow"
+    go, java = "W1122 12:00:00.000000 volume.go:1 disk full", "WARN org.apache.kafka.Log - slow"
+    lines.write("s3", go)  # while it starts
+    lines.servers_run = True
     for line in (banner, news, go):
         lines.write("s3", line)
-    lines.write("kafka", rust)
+    lines.write("kafka", java)
     lines.write("watch", news)
     lines.close()
     assert stream.getvalue().splitlines() == [
         f"s3        | {go}",
-        f"kafka     | {rust}",
+        f"kafka     | {java}",
         f"watch     | {news}",
     ]
-    assert len((tmp_path / "up.log").read_text().splitlines()) == 5
+    assert len((tmp_path / "up.log").read_text().splitlines()) == 6
 
 
 def test_milestones_are_reached_when_every_process_has_said_its_own(tmp_path: Path) -> None:
