@@ -10,7 +10,8 @@ from tests.chaos.plan import BrokerKind, Event, Kill, NodeDies, Plan, Upload, dr
 from tests.chaos.results import label
 from tests.chaos.run import Services, run
 
-SEEDS: tuple[tuple[int, BrokerKind], ...] = ((3, "up"), (5, "up"), (3, "cluster"), (6, "cluster"))
+SEEDS: tuple[tuple[int, BrokerKind], ...] = ((19, "up"), (37, "up"), (24, "cluster"), (3003, "cluster"))
+"""The broker dies with its data and without; one of three dies and comes back, or not."""
 
 
 @pytest.fixture(scope="module")
