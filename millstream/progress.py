@@ -22,6 +22,10 @@ class Shown(Protocol):
         """Show how far a file is."""
         ...
 
+    def waits(self, name: str, why: str) -> None:
+        """Show why a file isn't captured any further just now."""
+        ...
+
     def done(self, name: str) -> None:
         """Show that it is captured."""
         ...
@@ -62,6 +66,13 @@ class Lines:
             how_far = f" ({share:.0%})" if share is not None else ""
             speed = f", {rows / (now - started):,.0f} rows/s" if now > started else ""
             self.say(f"{name}: {rows:,} {'row' if rows == 1 else 'rows'} captured{how_far}{speed}")
+
+    def waits(self, name: str, why: str) -> None:
+        """See Progress."""
+        now = self._now()
+        if now - self._said >= self._every:
+            self._said = now
+            self.say(f"{name}: waits: {why}")
 
     def done(self, name: str) -> None:
         """See Progress."""
@@ -113,6 +124,11 @@ class Bar:
         speed = f"{rows / elapsed:,.0f} rows/s" if elapsed > 0.5 else ""
         total = None if share is None else 1.0
         self._bars.update(self._tasks[name], total=total, completed=share or 0.0, rows=rows, speed=speed)
+
+    def waits(self, name: str, why: str) -> None:
+        """See Progress."""
+        if name in self._tasks:
+            self._bars.update(self._tasks[name], speed=f"waits: {flat(why)}")
 
     def done(self, name: str) -> None:
         """See Progress."""

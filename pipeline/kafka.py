@@ -117,7 +117,14 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
 
 
 _publishers: "WeakSet[Publisher]" = WeakSet()
-metrics.UNACKNOWLEDGED.set_function(lambda: sum(publisher.pending() for publisher in list(_publishers)))
+
+
+def unacknowledged() -> int:
+    """Return how many messages this process has sent that aren't acknowledged yet, about; for any thread."""
+    return sum(publisher.pending() for publisher in list(_publishers))
+
+
+metrics.UNACKNOWLEDGED.set_function(unacknowledged)
 
 
 class Publisher:

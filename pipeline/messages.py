@@ -44,6 +44,11 @@ class Messages:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def size(self) -> int:
+        """Bytes that they take, each some 16 more than its key and value; the broker's own are about as many."""
+        return int(self.keys.nbytes + self.values.nbytes)
+
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return zip(self.keys.to_pylist(), self.values.to_pylist(), strict=True)
 

@@ -23,6 +23,8 @@ never an address.
 | `millstream_held_rows` | gauge, stage | rows in flight: read, and neither done with nor on S3 |
 | `millstream_held_bytes` | gauge, stage | bytes of memory that those take, about |
 | `millstream_unacknowledged_messages` | gauge | messages that were sent and aren't acknowledged by the broker yet |
+| `millstream_in_flight_bytes` | gauge, topic | bytes on a topic that its group hasn't committed, as capture saw last |
+| `millstream_capture_waiting_seconds` | gauge, topic | since when capture waits for room there; 0 where it doesn't |
 | `millstream_purged_messages_total` | counter, topic | messages removed from the topics, as all groups had committed them |
 | `millstream_rebalances_total` | counter, stage and kind | partitions assigned, revoked, lost, or replaced with their topic |
 | `millstream_stalls_total` | counter, stage | times that a partition stood still for `stall_after`, with work waiting |
@@ -114,6 +116,18 @@ HELD_BYTES = Gauge(
 )
 UNACKNOWLEDGED = Gauge(
     "millstream_unacknowledged_messages", "Messages sent and not acknowledged yet.", registry=REGISTRY
+)
+IN_FLIGHT = Gauge(
+    "millstream_in_flight_bytes",
+    "Bytes on a topic that its group hasn't committed.",
+    ["topic"],
+    registry=REGISTRY,
+)
+CAPTURE_WAITING = Gauge(
+    "millstream_capture_waiting_seconds",
+    "Since when capture waits for room on a topic.",
+    ["topic"],
+    registry=REGISTRY,
 )
 PURGED = Counter(
     "millstream_purged_messages_total",

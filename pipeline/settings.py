@@ -37,6 +37,7 @@ from pipeline.limits import size_in_bytes
 CONFIG_FILE = "millstream.toml"
 DATA_DIR = ".millstream"
 PREFIX = "MILLSTREAM_"
+LEAST_IN_FLIGHT = 16_000_000
 _TABLES = {"s3", "http"}
 _EXAMPLES = {
     "match": 'match = "orders*.csv"',
@@ -152,6 +153,11 @@ class Settings(BaseSettings):
     sink_age: float = Field(
         60.0, description="seconds after which rows of an unfinished file are put on S3 as parts", gt=0
     )
+    in_flight: str | None = Field(
+        None,
+        description="bytes on each topic that aren't done, above which capture waits; none for no bound",
+        pattern=r"^\d+ ?[KMG]i?B$",
+    )
     repair_after: float = Field(
         30.0,
         description="seconds without a new row of a share that has ended until missing rows are captured again",
@@ -200,6 +206,15 @@ class Settings(BaseSettings):
             raise ValueError("s3.access_key and s3.secret_key go together: set both or neither")
         return self
 
+    @field_validator("in_flight")
+    @classmethod
+    def _enough(cls, size: str | None) -> str | None:
+        if size is not None and size_in_bytes(size) < LEAST_IN_FLIGHT:
+            raise ValueError(
+                "less than 16MB is less than the stages work on at a time: they would wait for each other"
+            )
+        return size
+
     @field_validator("spool")
     @classmethod
     def _writable(cls, folder: str | None) -> str | None:
@@ -235,6 +250,11 @@ class Settings(BaseSettings):
     def sink_bytes(self) -> int:
         """`sink_memory` as a number."""
         return size_in_bytes(self.sink_memory)
+
+    @property
+    def in_flight_bytes(self) -> int | None:
+        """`in_flight` as a number."""
+        return None if self.in_flight is None else size_in_bytes(self.in_flight)
 
     @property
     def processor_group(self) -> str:

@@ -21,6 +21,7 @@ from pipeline.jobs import Captured, End, Job, now
 from producer.content import fetch_again
 from producer.encode import Events, encode
 from producer.ending import fail
+from producer.flow import Brake
 from producer.heartbeat import Heartbeat
 from producer.progress import Progress
 from producer.publish import Position, Sender, publish_ends, publish_rows
@@ -121,9 +122,12 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         file = work.file or fetch_again(stage, job, contents)
         heartbeat.expect(file.text_bytes)
 
-        def sent(events: Events, position: Position) -> None:
+        def check() -> None:
             heartbeat.check()
             work.check()
+
+        def sent(events: Events, position: Position) -> None:
+            check()
             share = events.end / file.text_bytes
             progress.captured(job.name, position.rows, share)
             stage.teller.count(events.rows)
@@ -135,8 +139,17 @@ def _capture(work: Capture, held: Held, sender: Sender, progress: Progress) -> C
         )  # its thread and its file end here, whatever happens
         limit = stage.settings.message_bytes
         events = (encode(block, job.file_id, limit) for block in blocks)
+        brake = Brake(stage.flow, job.name, check, lambda why: progress.waits(job.name, why))
         reached = publish_rows(
-            job, events, start, sender, topic, sent=sent, acknowledged=heartbeat.advance, now=work.now
+            job,
+            events,
+            start,
+            sender,
+            topic,
+            sent=sent,
+            acknowledged=heartbeat.advance,
+            brake=brake,
+            now=work.now,
         )
         account = Captured(
             rows=reached.rows,

@@ -108,9 +108,9 @@ class Intake:
             }
         self._marks = marks
         for file_id in left:
-            self._lanes.submit(0, file_id, partial(self._adopt, file_id))
+            self._lanes.submit_for_open(file_id, partial(self._adopt, file_id))
         for file_id, etag in lacking.items():
-            self._lanes.submit(0, file_id, partial(self._find_lost, file_id, etag))
+            self._lanes.submit_for_open(file_id, partial(self._find_lost, file_id, etag))
 
     def resume(self, file_id: str) -> None:
         """Go on with a marked job whose rows or ends may have been lost with an earlier process, or an earlier topic.
@@ -127,11 +127,11 @@ class Intake:
             self._send_ends(file_id, publisher)
             self._submit(work)
 
-        self._lanes.submit(0, file_id, task)
+        self._lanes.submit_for_open(file_id, task)
 
     def remind(self, file_id: str) -> None:
         """Send a captured job's ends again."""
-        self._lanes.submit(0, file_id, partial(self._send_ends, file_id))
+        self._lanes.submit_for_open(file_id, partial(self._send_ends, file_id))
 
     def _send_ends(self, file_id: str, publisher: Publisher) -> None:
         if send_ends_again(self._stage, file_id, publisher):
@@ -161,7 +161,7 @@ class Intake:
             work = Repair(self._stage, job, captured, self._lanes.check)
             self._repairs[file_id] = work  # kept: it knows for how long another's claim has stood still
         job = work.job
-        self._lanes.submit(job.source.size, job.name, partial(self._repair, work, mark))
+        self._lanes.submit_for_open(job.name, partial(self._repair, work, mark))
 
     def _repair(self, work: Repair, mark: str, publisher: Publisher) -> None:
         file_id = work.job.file_id
@@ -170,7 +170,7 @@ class Intake:
                 return
             self._repairing.add(file_id)
         try:
-            with self._lanes.turn(work.job.source.size):
+            with self._lanes.turn(work.job.source.size, repair=True):
                 if work.attempt(publisher):
                     self._repaired[file_id] = mark
         finally:

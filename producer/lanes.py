@@ -1,5 +1,8 @@
 """Worker threads of `watch`: small uploads several at a time, large ones beside them, so that none waits behind a huge one.
 
+What open jobs may be waiting for, repairs and ends, has workers of its own: captures wait where too much is in flight, and what
+is in flight may be waiting for a repair. All captures wait for the same, and go on together.
+
 Each worker has a publisher of its own. What fails for the moment is tried again, later each time, and said once; what fails for
 good is given up, and said wherever one looks, until it is begun again. Nothing that a task raises ends a worker.
 """
@@ -28,6 +31,9 @@ LARGE = 8 * 1024 * 1024
 _LARGE_LANES = 2
 """One is captured while the next is fetched: memory is bounded, and a newer upload of the same name isn't kept waiting."""
 
+_OPEN_LANES = 2
+"""Repairs and ends of open jobs."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 
 T = TypeVar("T")
@@ -52,7 +58,8 @@ class Lanes:
         self._troubles = {} if troubles is None else troubles
         self._small = ThreadPoolExecutor(SMALL_LANES, "small")
         self._large = ThreadPoolExecutor(_LARGE_LANES, "large")
-        self._one_large = threading.Lock()
+        self._open = ThreadPoolExecutor(_OPEN_LANES, "open")
+        self._one_large, self._one_repair = threading.Lock(), threading.Lock()
         self._own = threading.local()
 
     def submit(self, size: int, name: str, task: Task) -> None:
@@ -64,18 +71,24 @@ class Lanes:
             return
         (self._large if size >= LARGE else self._small).submit(self._run, name, task)
 
+    def submit_for_open(self, name: str, task: Task) -> None:
+        """Have a worker do what an open job may be waiting for; likewise, and never behind a capture."""
+        if not self._stop.is_set():
+            self._open.submit(self._run, name, task)
+
     @contextmanager
-    def turn(self, size: int) -> Iterator[None]:
-        """Wait until an upload of this size may be captured."""
+    def turn(self, size: int, *, repair: bool = False) -> Iterator[None]:
+        """Wait until an upload of this size may be captured, or captured again in a repair."""
         if size < LARGE:
             yield
             return
-        while not self._one_large.acquire(timeout=0.5):
+        one = self._one_repair if repair else self._one_large
+        while not one.acquire(timeout=0.5):
             self.check()
         try:
             yield
         finally:
-            self._one_large.release()
+            one.release()
 
     def forget(self, name: str) -> None:
         """Say no longer why an upload was given up: it is gone."""
@@ -88,7 +101,7 @@ class Lanes:
 
     def close(self) -> None:
         """Wait until the workers have ended; what they haven't begun is dropped. `stop` has to be set."""
-        for pool in (self._small, self._large):
+        for pool in (self._small, self._large, self._open):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, name: str, task: Task) -> None:

@@ -18,6 +18,10 @@ class Progress(Protocol):
         """So many rows are published; `share` of the file (0 to 1) where that is known."""
         ...
 
+    def waits(self, name: str, why: str) -> None:
+        """Nothing is published just now, and why; told again and again until rows are."""
+        ...
+
     def done(self, name: str) -> None:
         """Nothing more will come about this file."""
         ...
@@ -33,6 +37,9 @@ class Logged:
     def captured(self, name: str, rows: int, share: float | None) -> None:
         """See Progress."""
 
+    def waits(self, name: str, why: str) -> None:
+        """See Progress."""
+
     def done(self, name: str) -> None:
         """See Progress."""
 
@@ -44,6 +51,9 @@ class Silent:
         """See Progress."""
 
     def captured(self, name: str, rows: int, share: float | None) -> None:
+        """See Progress."""
+
+    def waits(self, name: str, why: str) -> None:
         """See Progress."""
 
     def done(self, name: str) -> None:

@@ -10,6 +10,7 @@ from pipeline.events import end_key, end_value, first_partition, partition_of
 from pipeline.jobs import Captured, Job
 from pipeline.messages import Messages
 from producer.encode import Events
+from producer.flow import Brake
 
 CHECKPOINT = 3.0
 """Seconds between two flushes, each of which moves the place that capture would go on from."""
@@ -59,17 +60,21 @@ def publish_rows(
     *,
     sent: Callable[[Events, Position], None],
     acknowledged: Callable[[Position], None],
+    brake: Brake | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Position:
     """Send block after block; return the position after the last, when all of it is acknowledged.
 
-    `sent` is called after each block and may raise to stop; `acknowledged` after each checkpoint. Raises DeliveryFailed or
-    Unreachable where Kafka doesn't take them.
+    `sent` is called after each block and may raise to stop; `acknowledged` after each checkpoint. `brake` has it wait where too
+    much is in flight. Raises DeliveryFailed or Unreachable where Kafka doesn't take them.
     """
     position = start
     flushed = now()
     end = None if start.blocks else 0
+    goes_on = True
     for block in events:
+        if brake is not None and not goes_on:  # only now: after the last block nothing is to be waited for
+            brake.wait()
         partition = partition_of(job.file_id, block.block, job.partitions)
         began = now()
         sender.send(topic, partition, block.messages)
@@ -84,7 +89,8 @@ def publish_rows(
             metrics.REJECTS.labels("capture", "malformed").inc(block.malformed)
         position = position.after(block)
         sent(block, position)
-        if now() - flushed >= CHECKPOINT:
+        goes_on = brake is None or brake.goes(block.messages)
+        if not goes_on or now() - flushed >= CHECKPOINT:
             sender.flush()
             acknowledged(position)
             flushed = now()

@@ -8,7 +8,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,8 @@ class _Push:
     forgiving: Forgiving
     contents: ExitStack
     progress: Progress
+    check: Callable[[], None] = lambda: None
+    """Raises where the broker has gone away."""
 
 
 def push(
@@ -125,7 +127,7 @@ def push(
         forgiving = Forgiving(stage.results, [file.key for file in files])
         patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line
         publisher = Publisher(settings, patience.check)
-        here = _Push(stage, told, again, publisher, forgiving, contents, progress)
+        here = _Push(stage, told, again, publisher, forgiving, contents, progress, patience.check)
         try:
             jobs = [_push(here, file, name) for file, name in zip(files, names, strict=True)]
         except BaseException:
@@ -209,7 +211,7 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
             _known(upload, upload.end, here.progress)
             return None
         try:
-            captured = _capture(stage, upload, here.publisher, here.progress)
+            captured = _capture(here, upload)
         except PreconditionFailed:
             continue  # another content lies there by now: look again
         ours = upload.job.source.etag == etag or (
@@ -231,13 +233,13 @@ def _known(upload: Upload, end: End, progress: Progress) -> None:
     )
 
 
-def _capture(stage: Stage, upload: Upload, publisher: Publisher, progress: Progress) -> Captured | None:
+def _capture(here: _Push, upload: Upload) -> Captured | None:
     """Capture a job, or wait for who does; return its account, None where it is published already."""
-    job = upload.job
-    work = Capture(stage, job, upload.file, fresh=upload.new)
+    job, progress = upload.job, here.progress
+    work = Capture(here.stage, job, upload.file, fresh=upload.new, check=here.check)
     waiting = False
     try:
-        while (outcome := work.attempt(publisher, progress)) is None:
+        while (outcome := work.attempt(here.publisher, progress)) is None:
             if not waiting:
                 progress.say(f"{job.name}: another process captures it; waiting for that")
                 waiting = True

@@ -9,6 +9,7 @@ from pipeline.s3 import S3Store, client
 from pipeline.settings import Settings
 from pipeline.store import ObjectStore
 from pipeline.teller import Teller, Work, silent
+from producer.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Stage:
     results: ObjectStore
     partitions: int
     teller: Teller = field(default_factory=silent)
+    flow: Flow = field(default_factory=lambda: Flow(None, {}, dict))
 
     def configured(self, settings: Settings) -> "Stage":
         """Return the same surroundings with other settings, for what isn't connected yet: the calculations."""
@@ -43,6 +45,12 @@ def open_stage(settings: Settings, command: str, work: Callable[[], Work] = Work
     uploads.check()
     results.check()
     partitions = ensure_topics(settings)
-    teller = Teller(command, outlet(settings), work)
+    flow = Flow.of(settings)
+
+    def all_work() -> Work:
+        said = work()
+        return replace(said, waits=[*said.waits, *flow.waits()])
+
+    teller = Teller(command, outlet(settings), all_work)
     teller.start()
-    return Stage(settings, uploads, results, partitions, teller)
+    return Stage(settings, uploads, results, partitions, teller, flow)

@@ -52,6 +52,19 @@ class Ledger:
         self._held.pop(partition, None)
         self._committed.pop(partition, None)
 
+    def behind(self) -> dict[int, int]:
+        """Return how many offsets of each partition were read and may not be committed yet."""
+        return {
+            partition: position - min(held.values())
+            for partition, position in self._next.items()
+            if (held := self._held.get(partition))
+        }
+
+    def age(self, partition: int, lot: int) -> int:
+        """Return how many offsets ago a lot that is in memory only began."""
+        position = self._next.get(partition, 0)
+        return position - self._held.get(partition, {}).get(lot, position)
+
     def committable(self) -> dict[int, int]:
         """Return the offsets to commit, where they have moved since `committed` was told."""
         positions = {

@@ -15,6 +15,7 @@ import structlog
 
 from pipeline import backoff, crash, layout, metrics, records, traces
 from pipeline.errors import Transient
+from pipeline.flight import SHARE, Mean
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, Job
 from pipeline.kafka_batch import Batch
@@ -35,7 +36,7 @@ from sink.parts import Part, runs_to_rows
 from sink.publish import Publisher
 from sink.purge import Purging
 from sink.repair import Doubt
-from sink.room import HARD, too_much, too_old
+from sink.room import HARD, too_far_behind, too_much, too_old
 from sink.spill import Spiller
 from sink.sweep import Sweeper, Wanted
 from sink.telling import Telling
@@ -70,6 +71,7 @@ class Sink:
         self._book = JobBook(results)
         self._ahead = Ahead()
         self._ledger = Ledger()
+        self._mean = Mean()
         self._collections: dict[str, Collection] = {}
         self._mine: set[int] = set()
         self._parts: dict[str, list[Part]] = {}
@@ -212,7 +214,9 @@ class Sink:
             self._note_end(collection, end, batch)
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
-        metrics.BYTES.labels(STAGE).inc(sum(map(len, filter(None, batch.values))))
+        size = sum(map(len, filter(None, batch.values)))
+        self._mean.take(len(batch.values), size)
+        metrics.BYTES.labels(STAGE).inc(size)
         rows = sum(len(piece.rows) for piece in results.pieces)
         metrics.ROWS.labels(STAGE).inc(results.rows)
         whose = [collection.job.trace for collection in touched.values()]
@@ -310,7 +314,11 @@ class Sink:
         shares = list(self._shares())
         size = self._held() + self._spiller.size
         leaving = too_much(shares, size - self._spiller.size, limit)
-        for share in leaving or too_old(shares, time.monotonic(), self._settings.sink_age):
+        leaving = leaving or too_old(shares, time.monotonic(), self._settings.sink_age)
+        if not leaving and self._settings.in_flight_bytes is not None and self._mean.value:
+            may_wait = self._settings.in_flight_bytes / SHARE / self._mean.value
+            leaving = too_far_behind(shares, self._ledger, may_wait)
+        for share in leaving:
             self._spill(share)
         while size > HARD * limit and not self._stopping.is_set():
             if not self._spiller.size and not self._finisher.working:

@@ -41,6 +41,9 @@ class AtOnce(Lanes):
         if not self.later:
             self.do()
 
+    def submit_for_open(self, name: str, task: Task) -> None:
+        self.submit(0, name, task)
+
     def forget(self, name: str) -> None:
         self.forgotten.append(name)
 
@@ -50,7 +53,7 @@ class AtOnce(Lanes):
             self.left.pop(-1 if last_first else 0)(self.sender)  # type: ignore[arg-type]
 
     @contextmanager
-    def turn(self, size: int) -> Iterator[None]:
+    def turn(self, size: int, *, repair: bool = False) -> Iterator[None]:
         yield
 
     def check(self) -> None:
