@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.dialect import DialectOverrides
-from pipeline.duck import Connection, connect, fold, literal, quote
+from pipeline.duck import Connection, connect
 from pipeline.errors import UsageError
 from pipeline.names import name_of
 from pipeline.settings import config_file, load
+from pipeline.sql_text import fold, literal, quote
 from producer.local import chunks
 from producer.reader import read
 from producer.sniff import sniff

@@ -22,7 +22,7 @@ from pathlib import Path
 from millstream import kafka_jars
 from millstream.process import Command
 from pipeline.errors import SettingsError, Unreachable
-from pipeline.kafka import OVERHEAD
+from pipeline.settings import OVERHEAD
 
 HOST = "127.0.0.1"
 NODE = 1

@@ -21,6 +21,8 @@ class Server:
 
     command: Command
     answers: Callable[[], bool]
+    has_data: bool = False
+    """Whether it ran here before."""
 
 
 class Said:
@@ -56,6 +58,11 @@ class KafkaBroker:
         """How to run it."""
         command = kafka_server.command(self.directory, self.java)
         return Server(command, lambda: kafka_server.answers(self.state.bootstrap))
+
+    @property
+    def is_formatted(self) -> bool:
+        """Whether it ran here before."""
+        return (self.directory / "log").is_dir()
 
     def prepare(self, say: Callable[[str], None]) -> None:
         """Write its properties, and format what isn't; say so where its data can't be used."""
@@ -112,4 +119,5 @@ def s3_server(data: Path, state: State) -> Server:
     """Return the S3 server for a data directory. Raises SettingsError where there is none for this platform."""
     directory = data.absolute() / "s3"
     directory.mkdir(parents=True, exist_ok=True)
-    return Server(embedded.s3_command(directory, state), lambda: embedded.s3_answers(state))
+    has_data = (directory / "data").is_dir()
+    return Server(embedded.s3_command(directory, state), lambda: embedded.s3_answers(state), has_data)

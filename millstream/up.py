@@ -29,7 +29,7 @@ from millstream.process import Command, Process
 from millstream.startup_cache import StartupCache
 from millstream.stuck import Stuck
 from millstream.supervise import Supervisor
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, Unreachable
 from pipeline.settings import PREFIX, S3Settings, Settings
 
 STOP_SECONDS, STAGES_STOP_SECONDS = 5.0, 3.8
@@ -39,8 +39,8 @@ longer is killed.
 A Faust worker takes 2.3 s and SeaweedFS 1.1 s on two busy cores.
 """
 
-OWN_BROKER: Mapping[str, Any] = {"purge": True}
-"""What holds with a broker of ours unless the settings say otherwise: nobody else reads its topics, and its disk is small."""
+OWN_BROKER: Mapping[str, Any] = {"purge": True, "in_flight": "512MB"}
+"""What holds with a broker of ours unless the settings say otherwise: its disk is the user's own."""
 
 _START_SECONDS = 60.0
 _CHECK_SECONDS = 0.1
@@ -80,12 +80,30 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
         )
         say(_what_runs(local, kafka is not None, s3 is not None))
         cache = StartupCache(kafka, say)
+        # Where buckets and topics are there, stages may start beside the servers: they wait for these by themselves.
+        is_known = kafka is not None and kafka.is_formatted and s3 is not None and s3.has_data
+
+        def start_stages() -> None:
+            for command in stages:
+                supervisor.add(command)
+
         try:
-            _start_servers(kafka, s3, local, supervisor, said, data / "up.log", stopping, say)
+            _start_servers(
+                kafka,
+                s3,
+                start_stages if is_known else _nothing,
+                supervisor,
+                said,
+                data / "up.log",
+                stopping,
+                say,
+            )
             log.servers_run = True
+            if not is_known and not stopping.is_set():
+                _provision(local, s3 is not None, stopping)
+                if not stopping.is_set():
+                    start_stages()
             if not stopping.is_set():
-                for command in stages:
-                    supervisor.add(command)
                 _write_record(record, local, supervisor.pids())
                 say(f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint or 'AWS'}")
                 say(f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything")
@@ -265,22 +283,20 @@ def _spawner(log: LogLines) -> Callable[[Command], Process]:
 def _start_servers(
     kafka: KafkaBroker | None,
     s3: Server | None,
-    settings: Settings,
+    then: Callable[[], None],
     supervisor: Supervisor,
     said: Said,
     log: Path,
     stopping: threading.Event,
     say: Callable[[str], None],
 ) -> None:
-    """Start the servers of ours, and make the buckets and topics once they answer; do nothing more once told to stop."""
+    """Start the servers of ours, `then` what doesn't need them at once, and wait until they answer or we are told to stop."""
     if s3 is not None:
         started = supervisor.add(s3.command)
     if kafka is not None:
         kafka.prepare(say)
         first = supervisor.add(kafka.server.command)
-    from pipeline.kafka import ensure_topics  # these take half a second, while the servers start
-    from pipeline.s3 import S3Store, client
-
+    then()
     if s3 is not None:
         process.wait_ready(
             s3.command, started, lambda: stopping.is_set() or s3.answers(), timeout=_START_SECONDS, log=log
@@ -292,12 +308,28 @@ def _start_servers(
             return next(starts, None) or supervisor.add(kafka.server.command)
 
         kafka.wait(start, said, lambda: stopping.is_set() or kafka.server.answers(), log, say)
-    if not stopping.is_set():
-        connection = client(settings.s3)
-        for bucket in (settings.s3.uploads, settings.s3.results):
-            store = S3Store(connection, bucket)
-            store.create_bucket() if s3 is not None else store.check()
-        ensure_topics(settings)
+
+
+def _provision(settings: Settings, own_s3: bool, stopping: threading.Event) -> None:
+    """Make buckets and topics by a process of its own: the libraries that it takes would stay in this one's memory for good.
+
+    Raises Unreachable with what it says where it fails.
+    """
+    argv = (sys.executable, "-m", "millstream.provision", *(("--make-buckets",) if own_s3 else ()))
+    command = Command("provision", argv, Path.cwd(), _environment(settings))
+    child = process.start(command)
+    while child.poll() is None:
+        if stopping.wait(_CHECK_SECONDS / 2):
+            process.stop([(command, child)], 1)
+    assert child.stdout is not None
+    with child.stdout as said:
+        text = said.read().decode(errors="replace").strip()
+    if child.returncode and not stopping.is_set():
+        raise Unreachable(text)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _write_record(path: Path, settings: Settings, pids: dict[str, int]) -> None:

@@ -9,9 +9,10 @@ from typing import BinaryIO
 from pipeline import layout
 from pipeline.bind import bind
 from pipeline.dialect import malformed_name, read_csv_sql
-from pipeline.duck import connect, errors, literal
+from pipeline.duck import connect, errors
 from pipeline.errors import CalculationError, NotFound, Permanent, PreconditionFailed, UsageError
 from pipeline.jobs import Job, Receipt
+from pipeline.sql_text import literal
 from pipeline.states import counted
 from pipeline.store import READ_CHUNK, ObjectStore
 from producer.spool import Spool, spool

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
-from pipeline.duck import TRIAL_MEMORY, Error, fold, free_prefix, literal, message, quote, trial
+from pipeline.duck import TRIAL_MEMORY, Error, message, trial
 from pipeline.errors import CalculationError, InputError
 from pipeline.expressions import check
 from pipeline.limits import memory_ceiling, size_in_bytes, time_limit
+from pipeline.sql_text import fold, free_prefix, literal, quote
 from pipeline.types import ColumnType
 
 _SECONDS = 5.0

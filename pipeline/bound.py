@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.calculations import Calculation
-from pipeline.duck import literal, quote
+from pipeline.sql_text import literal, quote
 from pipeline.types import ColumnType
 
 

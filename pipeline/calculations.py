@@ -32,8 +32,8 @@ from pydantic import (
 )
 
 from pipeline.dialect import DialectOverrides
-from pipeline.duck import fold
 from pipeline.errors import CalculationError
+from pipeline.sql_text import fold
 from pipeline.types import ColumnType
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

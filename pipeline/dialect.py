@@ -23,7 +23,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.duck import fold, literal, quote
+from pipeline.sql_text import fold, literal, quote
 
 MALFORMED = "_malformed"
 """The column that marks malformed rows, unless the file has one of that name: see `malformed_name`."""

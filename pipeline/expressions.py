@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline import functions
-from pipeline.duck import Error, fold, message, trial
+from pipeline.duck import Error, message, trial
 from pipeline.errors import CalculationError
+from pipeline.sql_text import fold
 
 LONGEST = 20_000
 """Characters of an expression: beyond it somebody generates code, and parsing takes seconds."""

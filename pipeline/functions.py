@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from pipeline.duck import fold, trial
+from pipeline.duck import trial
+from pipeline.sql_text import fold
 
 _CLOCK = "depends on when it is computed, not on the row alone"
 _CHANCE = "another value each time it is computed"

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline.calculations import Calculation
 from pipeline.dialect import Dialect
-from pipeline.duck import fold
 from pipeline.errors import Permanent
 from pipeline.events import file_id, first_partition, partition_of, rows_per_partition
+from pipeline.sql_text import fold
 from pipeline.types import ColumnType
 
 FORMAT = 1

@@ -16,7 +16,7 @@ from pipeline.errors import MillstreamError, Permanent, Unreachable
 from pipeline.kafka_errors import MOVED_ON, translate, undelivered
 from pipeline.kafka_native import WIRE, NativeProducer, pointers
 from pipeline.messages import Messages
-from pipeline.settings import Settings
+from pipeline.settings import OVERHEAD, Settings
 
 log = structlog.get_logger("kafka")
 
@@ -34,9 +34,6 @@ SEGMENT = 16_000_000
 
 SEGMENT_INDEX = 262_144
 """Bytes that each of a segment's indexes may take; with the broker's 10 MB they would take more than the messages."""
-
-OVERHEAD = 100
-"""Bytes that a message has beside its key and value, generously."""
 
 
 def client_config(settings: Settings) -> dict[str, Any]:

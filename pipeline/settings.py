@@ -37,6 +37,8 @@ from pipeline.limits import size_in_bytes
 CONFIG_FILE = "millstream.toml"
 DATA_DIR = ".millstream"
 PREFIX = "MILLSTREAM_"
+OVERHEAD = 100
+"""Bytes that a message has beside its key and value, generously: a broker has to take `message_bytes` and these."""
 LEAST_IN_FLIGHT = 16_000_000
 _TABLES = {"s3", "http"}
 _EXAMPLES = {

@@ -18,30 +18,31 @@ the year 294247.
 
 import re
 from dataclasses import dataclass
-from typing import Self
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Self
 
 from pipeline.errors import CalculationError
 
-_ARROW: dict[str, pa.DataType] = {
-    "BOOLEAN": pa.bool_(),
-    "TINYINT": pa.int8(),
-    "SMALLINT": pa.int16(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "UTINYINT": pa.uint8(),
-    "USMALLINT": pa.uint16(),
-    "UINTEGER": pa.uint32(),
-    "UBIGINT": pa.uint64(),
-    "FLOAT": pa.float32(),
-    "DOUBLE": pa.float64(),
-    "VARCHAR": pa.string(),
-    "DATE": pa.string(),
-    "TIME": pa.string(),
-    "TIMESTAMP": pa.string(),
-    "TIMESTAMPTZ": pa.string(),
-    "UUID": pa.string(),
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ARROW: dict[str, str] = {
+    "BOOLEAN": "bool_",
+    "TINYINT": "int8",
+    "SMALLINT": "int16",
+    "INTEGER": "int32",
+    "BIGINT": "int64",
+    "UTINYINT": "uint8",
+    "USMALLINT": "uint16",
+    "UINTEGER": "uint32",
+    "UBIGINT": "uint64",
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "VARCHAR": "string",
+    "DATE": "string",
+    "TIME": "string",
+    "TIMESTAMP": "string",
+    "TIMESTAMPTZ": "string",
+    "UUID": "string",
 }
 
 _ALIASES = {
@@ -116,7 +117,7 @@ class ColumnType:
     @property
     def is_token(self) -> bool:
         """Whether finite values are JSON tokens (numbers and booleans) rather than strings."""
-        return self.name == "DECIMAL" or not pa.types.is_string(_ARROW[self.name])
+        return self.name == "DECIMAL" or _ARROW[self.name] != "string"
 
     @property
     def is_floating(self) -> bool:
@@ -124,9 +125,13 @@ class ColumnType:
         return self.name in _FLOATING
 
     @property
-    def arrow(self) -> pa.DataType:
+    def arrow(self) -> "pa.DataType":
         """The Arrow type that the JSON value is decoded as; text for what DuckDB casts afterwards."""
-        return pa.decimal128(self.precision, self.scale) if self.name == "DECIMAL" else _ARROW[self.name]
+        import pyarrow as pa  # noqa: PLC0415 - here, so that settings are read without it
+
+        if self.name == "DECIMAL":
+            return pa.decimal128(self.precision, self.scale)
+        return getattr(pa, _ARROW[self.name])()
 
     def __str__(self) -> str:
         return self.sql

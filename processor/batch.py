@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from pipeline.events import ID_LENGTH
 from pipeline.jobs import Job
-from pipeline.kafka import OVERHEAD
 from pipeline.kafka_batch import Batch
 from pipeline.messages import Messages, sizes
+from pipeline.settings import OVERHEAD
 from pipeline.types import ColumnType
 from processor.calculators import Runs
 from processor.decode import Group, decode

@@ -23,8 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.bound import Bound
-from pipeline.duck import locked, quote
+from pipeline.duck import locked
 from pipeline.errors import Transient
+from pipeline.sql_text import quote
 from processor.engine import RELATION, Engine, in_order
 from processor.outcome import Piece, Reject, shown
 from processor.sql_outputs import cell_rejects

@@ -20,10 +20,9 @@ import structlog
 
 from pipeline.errors import Hold, Transient
 from pipeline.events import ID_LENGTH
-from pipeline.kafka import OVERHEAD
 from pipeline.kafka_batch import Batch
 from pipeline.messages import Messages
-from pipeline.settings import Settings
+from pipeline.settings import OVERHEAD, Settings
 from processor.batch import Results
 from processor.encode import reject
 

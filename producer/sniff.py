@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from pipeline.dialect import BUFFER, MAX_LINE, Dialect, DialectOverrides, path_literal
-from pipeline.duck import Error, connect, fold, is_out_of_memory, literal, shared
+from pipeline.duck import Error, connect, is_out_of_memory, shared
 from pipeline.errors import InputError, UsageError
+from pipeline.sql_text import fold, literal
 from producer.grammar import Grammar
 from producer.outline import Outline
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.duck import Connection, Error, quote
+from pipeline.duck import Connection, Error
 from pipeline.errors import Transient
 from pipeline.jobs import Job
+from pipeline.sql_text import quote
 from pipeline.types import ColumnType
 
 CHUNK = 131_072

@@ -13,10 +13,10 @@ import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from pipeline import duck, lines
-from pipeline.duck import quote
 from pipeline.errors import Permanent
 from pipeline.jobs import Job
 from pipeline.json_text import objects, typed
+from pipeline.sql_text import quote
 from pipeline.types import ColumnType
 from sink.http_negotiation import Format
 

@@ -10,8 +10,9 @@ from pipeline.bind import bind
 from pipeline.bound import Bound
 from pipeline.calculations import Calculation
 from pipeline.dialect import malformed_name
-from pipeline.duck import connect, fold
+from pipeline.duck import connect
 from pipeline.errors import CalculationError, InputError
+from pipeline.sql_text import fold
 
 HEADER = ("order_id", "customer", "quantity", "price")
 

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.dialect import MALFORMED, Dialect, malformed_name, read_csv_sql
-from pipeline.duck import connect, quote
+from pipeline.duck import connect
+from pipeline.sql_text import quote
 
 
 def rows(path: Path, columns: list[str], dialect: Dialect | None = None) -> list[tuple[object, ...]]:
