@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -48,7 +49,7 @@ def with_cache(java: Java, cache_folder: Path) -> Java:
     return replace(java, startup_cache=found) if found.is_file() else java
 
 
-def maker(java: Java, cache_folder: Path) -> Command | None:
+def maker(java: Java, cache_folder: Path, environment: Mapping[str, str]) -> Command | None:
     """Return the process that makes the cache; None where it is there, or can't be written."""
     target = path(cache_folder, replace(java, startup_cache=None))
     if target.exists() or not os.access(
@@ -62,7 +63,7 @@ def maker(java: Java, cache_folder: Path) -> Command | None:
         str(Path(java.jars[0]).parent),
         str(cache_folder),
     )
-    return Command("start-up cache", argv, Path.cwd(), dict(os.environ))
+    return Command("start-up cache", argv, Path.cwd(), environment)
 
 
 def make(jars: Path, cache_folder: Path) -> Path | None:

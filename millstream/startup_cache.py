@@ -1,7 +1,7 @@
 """Has Kafka's start-up cache made while `up` runs, once, by a process with the least priority (see `kafka_startup`)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from millstream import kafka_startup, process
 from millstream.local_servers import KafkaBroker
@@ -15,10 +15,12 @@ class StartupCache:
         self,
         kafka: KafkaBroker | None,
         say: Callable[[str], None],
+        environment: Mapping[str, str],
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without a broker of ours there is nothing to make."""
+        """Without a broker of ours there is nothing to make. `environment` is the process's."""
+        self._environment = environment
         self._kafka = kafka
         self._say = say
         self._now = now
@@ -43,7 +45,7 @@ class StartupCache:
 
     def _start(self) -> None:
         assert self._kafka is not None
-        command = kafka_startup.maker(self._kafka.java, self._kafka.cache_folder)
+        command = kafka_startup.maker(self._kafka.java, self._kafka.cache_folder, self._environment)
         if command is None:
             self._done = True
         else:

@@ -79,7 +79,7 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
             _spawner(log), say, changed=lambda: _write_record(record, local, supervisor.pids())
         )
         say(_what_runs(local, kafka is not None, s3 is not None))
-        cache = StartupCache(kafka, say)
+        cache = StartupCache(kafka, say, os.environ)
         # Where buckets and topics are there, stages may start beside the servers: they wait for these by themselves.
         is_known = kafka is not None and kafka.is_formatted and s3 is not None and s3.has_data
 

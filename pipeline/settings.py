@@ -423,8 +423,8 @@ def running_up(folder: Path) -> dict[str, Any]:
     """Return the settings that a running `millstream up` in `folder` has written down; none where none runs."""
     try:
         found = json.loads((folder / DATA_DIR / "up.json").read_text())
-        os.kill(found["pid"], 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        os.kill(found.get("pid") or next(iter(found["processes"].values())), 0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return {}
     host, _, port = found["http"].removeprefix("http://").partition(":")
     return {

@@ -244,11 +244,11 @@ def test_the_start_up_cache_is_used_where_it_is_there(tmp_path: Path, java: Java
     bare = replace(java, startup_cache=None)
     where = kafka_startup.path(tmp_path, bare)
     assert kafka_startup.with_cache(bare, tmp_path).startup_cache is None
-    assert kafka_startup.maker(bare, tmp_path) is not None
+    assert kafka_startup.maker(bare, tmp_path, {}) is not None
     where.write_bytes(b"a cache that Java can't use: it starts as without")
     cached = kafka_startup.with_cache(bare, tmp_path)
     assert cached.startup_cache == where
-    assert kafka_startup.maker(bare, tmp_path) is None
+    assert kafka_startup.maker(bare, tmp_path, {}) is None
     place = Place(
         KafkaBroker(tmp_path / "kafka", cached, State("key", "secret", *ports.choose(7)), {}, tmp_path),
         [],

