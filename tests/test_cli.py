@@ -336,9 +336,13 @@ def test_plain_progress_is_a_line_every_few_seconds() -> None:
     for second in range(12):
         now = float(second)
         lines.captured("a.csv", second * 1000, second / 20)
+    for second in range(12, 18):
+        now = float(second)
+        lines.waits("a.csv", "the sink is 512 MB behind on topic millstream.results")
     assert stream.text.splitlines() == [
         "a.csv: 5,000 rows captured (25%), 1,000 rows/s",
         "a.csv: 10,000 rows captured (50%), 1,000 rows/s",
+        "a.csv: waits: the sink is 512 MB behind on topic millstream.results",
     ]
 
 

@@ -47,7 +47,9 @@ def pushing(chain: Stack, *names: str) -> Iterator[list["subprocess.Popen[str]"]
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
 
 
 def ended(chain: Stack, process: "subprocess.Popen[str]") -> str:

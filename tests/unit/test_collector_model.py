@@ -42,7 +42,9 @@ REJECTED, BOTH = {3, 8}, {0, 5, 6}
 MOST_SINKS, MOST_JOBS = 3, 2
 
 JOB, SINK = st.integers(0, MOST_JOBS - 1), st.integers(0, MOST_SINKS - 1)
-MEMORY = st.sampled_from(("1KB", "16KB", "64MB"))
+MEMORY = st.sampled_from(("1KB", "16KB", "64MB", "in flight"))
+"""What a sink may hold; of the last, what it may hold commits back by: 4 messages or so."""
+
 AGE = st.sampled_from((2.0, 60.0))
 SOME_ROWS = st.lists(st.integers(0, ROWS + 1), max_size=20) | st.permutations(range(ROWS))
 PACE = st.sampled_from((0.0, 0.1, 1.0))
@@ -174,7 +176,10 @@ class Instance:
     def __init__(self, model: "Sinking", ahead: float, memory: str, age: float) -> None:
         self.process = Process(model.world, ahead)
         self._model = model
-        self._settings = Settings(sink_memory=memory, sink_age=age)
+        if memory == "in flight":
+            self._settings = Settings(sink_age=age).model_copy(update={"in_flight": "1KB"})
+        else:
+            self._settings = Settings(sink_memory=memory, sink_age=age)
         self.main = self.process.start("main", self._run)
 
     @property
