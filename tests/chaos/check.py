@@ -58,7 +58,7 @@ def _left_to_read(bootstrap: str, group: str, topic: str) -> list[str]:
         for at in asking.committed([TopicPartition(topic, number) for number in numbers], timeout=10):
             low, high = asking.get_watermark_offsets(at, timeout=10)
             start = at.offset if at.offset >= 0 else low
-            if start != high:
+            if high and start != high:  # else nothing was ever there to be read
                 found.append(f"{at.partition} is committed up to {start} of {high}")
     except KafkaException as error:
         return [str(error)]
