@@ -30,7 +30,7 @@ from millstream.startup_cache import StartupCache
 from millstream.stuck import Stuck
 from millstream.supervise import Supervisor
 from pipeline.errors import SettingsError, Unreachable
-from pipeline.settings import PREFIX, S3Settings, Settings
+from pipeline.settings import OF_THE_BROKER, PREFIX, S3Settings, Settings
 
 STOP_SECONDS, STAGES_STOP_SECONDS = 5.0, 3.8
 """After Ctrl-C everything has this long to end: the stages first, then the servers, which have what is left. Who takes
@@ -345,6 +345,7 @@ def _write_record(path: Path, settings: Settings, pids: dict[str, int]) -> None:
             "uploads": settings.s3.uploads,
             "results": settings.s3.results,
         },
+        "broker": {name: getattr(settings, name) for name in OF_THE_BROKER},
         "http": _http(settings),
         "processes": pids,
     }

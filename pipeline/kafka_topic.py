@@ -12,8 +12,8 @@ from pipeline import kafka
 IDENTITY_EVERY = 3.0
 """Seconds between two looks at whether the topic is still the one that it was."""
 
-ENDS_EVERY = 0.5
-"""Seconds between two looks at where the partitions end."""
+ENDS_EVERY, ENDS_EVERY_IDLE = 0.5, 2.0
+"""Seconds between two looks at where the partitions end: while they move, and while they don't."""
 
 
 class Identity:
@@ -30,8 +30,6 @@ class Identity:
         self._due = 0.0
         self.gone = False
         """Whether there was no such topic when the broker answered last."""
-        self.exists = False
-        """Whether the broker said at the last look that the topic is there."""
 
     def has_changed(self, *, wait: bool = False) -> bool:
         """Return whether the topic is another than at the last call; without `wait`, as far as is known by now."""
@@ -43,7 +41,6 @@ class Identity:
         if self._asked is None or not (wait or self._asked.done()):
             return False
         asked, self._asked = self._asked, None
-        self.exists = False
         try:
             found = str(asked.result(kafka.PATIENCE).topic_id)
         except KafkaException as error:
@@ -51,7 +48,7 @@ class Identity:
             return False  # or no answer: the next look tells
         except TimeoutError:
             return False
-        self.gone, self.exists = False, True
+        self.gone = False
         before, self._known = self._known, found
         return before is not None and found != before
 
@@ -66,8 +63,6 @@ class Ends:
         self._due = 0.0
         self.known: dict[int, int] = {}
         """By partition, of those that were asked for since `forget`."""
-        self.are_new = False
-        """Whether the broker told all of them at the last look."""
 
     def look(self, partitions: Collection[int]) -> None:
         """Take in what was answered, and ask again where it is time to."""
@@ -78,8 +73,9 @@ class Ends:
                 for partition, answer in self._asked.items()
                 if answer.exception() is None
             }
+            if self.known == self.known | told:
+                self._due += ENDS_EVERY_IDLE - ENDS_EVERY
             self.known |= told
-            self.are_new = len(told) == len(self._asked)
             self._asked = {}
         if partitions and not self._asked and now >= self._due:
             self._due = now + ENDS_EVERY
@@ -90,4 +86,4 @@ class Ends:
 
     def forget(self) -> None:
         """Know nothing, and hear no answer to what was asked: partitions are others', or the topic is another."""
-        self._asked, self._due, self.known, self.are_new = {}, 0.0, {}, False
+        self._asked, self._due, self.known = {}, 0.0, {}

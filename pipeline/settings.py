@@ -46,6 +46,9 @@ _EXAMPLES = {
     "id": 'id = "order_id"',
     "outputs": 'outputs = { total = "quantity * price" }',
 }
+OF_THE_BROKER = ("purge", "in_flight")
+"""Settings that `up` chooses for a broker of its own."""
+
 _S3_SERVER = ("s3_endpoint", "s3_region", "s3_access_key", "s3_secret_key")
 _NOT_OURS = {"MILLSTREAM_REQUIRE", "MILLSTREAM_CONFIG", "MILLSTREAM_CRASH"}
 
@@ -370,10 +373,13 @@ def _flat(values: Mapping[str, Any]) -> set[str]:
 
 
 def _unchosen(running: dict[str, Any], chosen: _Chosen) -> dict[str, Any]:
-    """Return what a running `up` says of servers that nobody chose: an S3 server goes with its keys and buckets."""
+    """Return what a running `up` says of servers that nobody chose.
+
+    An S3 server goes with its keys and buckets, a broker with how it is kept small.
+    """
     left_out = set()
     if "kafka" in chosen:
-        left_out.add("kafka")
+        left_out |= {"kafka", *OF_THE_BROKER}
     if not chosen.all.isdisjoint(_S3_SERVER):
         left_out.add("s3")
     return {name: value for name, value in running.items() if name not in left_out}
@@ -431,7 +437,7 @@ def running_up(folder: Path) -> dict[str, Any]:
         "kafka": found["kafka"],
         "s3": {name: value for name, value in found["s3"].items() if value is not None},
         "http": {"host": host, "port": int(port)},
-    }
+    } | {name: found["broker"][name] for name in OF_THE_BROKER if name in found.get("broker", {})}
 
 
 def disagreement(settings: Settings, folder: Path | None = None) -> str | None:

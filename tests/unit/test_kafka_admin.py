@@ -72,7 +72,7 @@ def test_while_nobody_answers_one_question_waits_and_no_other_is_asked(clock: li
     admin.fail()
     assert not identity.has_changed()
     ends.look([0, 1])
-    assert (ends.known, ends.are_new, identity.exists) == ({}, False, False)
+    assert (ends.known, identity.gone) == ({}, False)
     assert len(admin.asked) == 5, "the ends are asked for anew; of the topic it is known that it isn't known"
     assert not identity.has_changed()
     assert len(admin.asked) == 6

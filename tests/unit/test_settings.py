@@ -56,6 +56,20 @@ def test_a_running_up_stands_in_for_what_nobody_says(up: Path) -> None:
     )
 
 
+def test_how_ups_broker_is_kept_small_holds_for_who_uses_it_and_for_nobody_else(
+    up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = up / ".millstream" / "up.json"
+    record = json.loads(path.read_text()) | {"broker": {"purge": True, "in_flight": "512MB"}}
+    path.write_text(json.dumps(record))
+    found = load(up)
+    assert (found.purge, found.in_flight) == (True, "512MB")
+    monkeypatch.setenv("MILLSTREAM_IN_FLIGHT", "64MB")
+    assert load(up).in_flight == "64MB"
+    monkeypatch.setenv("MILLSTREAM_KAFKA", "127.0.0.1:1")
+    assert not load(up).purge
+
+
 def test_who_names_another_broker_keeps_ups_s3(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLSTREAM_KAFKA", "127.0.0.1:1")
     found = load(up)
