@@ -12,11 +12,11 @@ INSTALLED_DEV := .venv/.installed-dev
 help:
 	@echo "make demo    everything on this machine: a CSV goes in, the computed CSV comes out"
 	@echo "make up      the same services, until Ctrl-C (reader on http://127.0.0.1:8080)"
-	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=kafka,docker,promtool,browser,curl fails what would be skipped"
+	@echo "make test    lint, types and tests; MILLSTREAM_REQUIRE=docker,promtool,browser,curl fails what would be skipped"
 	@echo "make chaos   what goes wrong, drawn from seeds: RUNS=20 BROKER=up|cluster|both SEED=17 JOBS=1; see tests/chaos/RESULTS.md"
 	@echo "make lint    ruff and mypy only;  make format: let ruff rewrite"
 	@echo "make bench   measurements, ours beside the client's ceiling and peers; BENCH='processor --rows 1000000' chooses"
-	@echo "make lock    write constraints.txt anew from pyproject.toml"
+	@echo "make lock    write constraints.txt anew from pyproject.toml, and millstream/kafka.lock.toml"
 	@echo "make clean   remove what was built, .venv included; .millstream/ (your data) stays"
 
 demo: $(INSTALLED)
@@ -53,6 +53,7 @@ lock:
 	{ echo "# Written by 'make lock': every version that the tests ran with."; \
 	  .venv-lock/bin/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools; } > constraints.txt.new
 	mv constraints.txt.new constraints.txt
+	.venv-lock/bin/python -m millstream.kafka_jars
 	rm -rf .venv-lock
 
 clean:

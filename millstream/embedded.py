@@ -84,8 +84,8 @@ def s3_command(directory: Path, state: State) -> Command:
             "-admin.ui=false",
             "-webdav=false",
             "-master.telemetry=false",
-            # Resumed, it is no leader for some milliseconds, in which its volume server may ask: then the volumes are unknown for
-            # 5 s, and two subscribers go round in circles for good, 4 % of a core. What it needs it learns from the volumes.
+            # Resumed, it is no leader for some milliseconds, in which its volume server may ask: then the volumes are unknown
+            # for 5 s, and two subscribers go round in circles for good, 4 % of a core. What it needs the volumes tell.
             "-master.resumeState=false",
             "-volume.preStopSeconds=0",  # it ends in 1 s instead of 2
             "-s3.allowDeleteBucketNotEmpty=false",

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-SERVICES = {"kafka", "docker", "browser", "promtool", "curl"}
+SERVICES = {"docker", "browser", "promtool", "curl"}
 
 
 def required() -> set[str]:
