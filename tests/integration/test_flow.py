@@ -68,15 +68,15 @@ def waits_for(chain: Stack, name: str) -> str:
     ("stage", "called", "topic"), [("process", "processor", "rows"), ("sink", "sink", "results")]
 )
 def test_capture_waits_for_a_stage_that_stands_still_and_goes_on_with_it(
-    stage: str, called: str, topic: str, tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    stage: str, called: str, topic: str, tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """With about as much on the topic as may be, and says so."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(MANY))
     (tmp_path / "orders.csv").write_text(source)
-    offsets = Offsets(settings(apache_kafka, s3, topic_prefix))
+    offsets = Offsets(settings(broker, s3, topic_prefix))
     places = [(f"{topic_prefix}.{name}", number) for name in ("rows", "results") for number in range(4)]
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve", **FLOW) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **FLOW) as chain:
         chain.logged("process", "partitions assigned")
         chain.logged("sink", "partitions assigned")
         chain.processes[stage].send_signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ def test_capture_waits_for_a_stage_that_stands_still_and_goes_on_with_it(
             chain.until(lambda: f"for {6} s" in waits_for(chain, "orders.csv"), "it to wait on", 60)
             assert offsets.ends(places) == before
             for name in ("rows", "results"):
-                messages = consume(apache_kafka, f"{topic_prefix}.{name}")
+                messages = consume(broker, f"{topic_prefix}.{name}")
                 size = sum(len(key) + len(value) for _, key, value in messages)
                 done = sum(
                     offsets.committed(f"{topic_prefix}.{'processor' if name == 'rows' else 'sink'}").values()
@@ -106,7 +106,7 @@ def test_capture_waits_for_a_stage_that_stands_still_and_goes_on_with_it(
 
 
 def test_captures_at_once_within_a_small_bound_come_to_an_end(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """The sink holds rows of both, and lets go of them long before they are old or too much for it."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
@@ -115,7 +115,7 @@ def test_captures_at_once_within_a_small_bound_come_to_an_end(
     for name in names:
         (tmp_path / name).write_text(source)
     more = {"MILLSTREAM_SINK_AGE": "3600", "MILLSTREAM_SINK_MEMORY": "1GB", "MILLSTREAM_PURGE": "true"}
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve", **FLOW, **more) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **FLOW, **more) as chain:
         chain.logged("sink", "partitions assigned")
         with pushing(chain, *names) as processes:
             for process in processes:
@@ -126,7 +126,7 @@ def test_captures_at_once_within_a_small_bound_come_to_an_end(
 
 
 def test_a_repair_does_not_wait_for_what_waits_for_it(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     """A share that lacks rows holds the sink's commits, and with them a capture: until its rows are captured again."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
@@ -134,14 +134,14 @@ def test_a_repair_does_not_wait_for_what_waits_for_it(
     source, result = orders(range(MANY))
     more = {"MILLSTREAM_REPAIR_AFTER": "12"}
     stages = ("watch", "process", "sink", "serve")
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, *stages, **FLOW, **more) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, *stages, **FLOW, **more) as chain:
         chain.logged("process", "partitions assigned")
         chain.logged("sink", "partitions assigned")
         chain.logged("serve", "serving")
         assert chain.stop("process") == 0
         put(chain, "lost.csv", lost)
         chain.logged("watch", "captured")
-        lose_rows(apache_kafka, f"{topic_prefix}.rows")
+        lose_rows(broker, f"{topic_prefix}.rows")
         chain.start("process")
         put(chain, "orders.csv", source)
         behind = f"MB behind on topic {topic_prefix}.results"

@@ -25,8 +25,8 @@ At = tuple[str, int]
 
 
 @pytest.fixture
-def offsets(apache_kafka: Broker, s3: S3, topic_prefix: str) -> Offsets:
-    return Offsets(settings(apache_kafka, s3, topic_prefix))
+def offsets(broker: Broker, s3: S3, topic_prefix: str) -> Offsets:
+    return Offsets(settings(broker, s3, topic_prefix))
 
 
 def places(prefix: str, *topics: str) -> list[At]:
@@ -68,11 +68,11 @@ def reader(broker: Broker, group: str, topic: str, *, commit: bool) -> Iterator[
 
 
 def test_what_all_groups_have_committed_leaves_the_topics_while_files_go_on(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str, offsets: Offsets
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str, offsets: Offsets
 ) -> None:
     """And what comes to a group whose offsets are lost is right: it begins where the topics do."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve", **PURGE) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **PURGE) as chain:
         expected = {}
         for number in range(4):
             source, expected[f"orders-{number}.csv"] = orders(range(number, 60_000 + number), bad=7)
@@ -91,7 +91,7 @@ def test_what_all_groups_have_committed_leaves_the_topics_while_files_go_on(
 
         for name in ("process", "sink"):
             assert chain.stop(name) == 0
-        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         for answer in admin.delete_consumer_groups(
             [f"{topic_prefix}.processor", f"{topic_prefix}.sink"]
         ).values():
@@ -118,15 +118,15 @@ def counted(chain: Stack) -> dict[str, float]:
 
 
 def test_another_group_that_runs_holds_what_it_has_not_committed_and_one_that_is_gone_does_not(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str, offsets: Offsets
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str, offsets: Offsets
 ) -> None:
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(20_000))
     (tmp_path / "orders.csv").write_text(source)
     topic = f"{topic_prefix}.results"
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve") as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve") as chain:
         push(chain, "orders.csv", "--wait")
-        with reader(apache_kafka, f"{topic_prefix}.audit", topic, commit=False) as held:
+        with reader(broker, f"{topic_prefix}.audit", topic, commit=False) as held:
             assert chain.stop("sink") == 0
             chain.env |= PURGE
             chain.start("sink")
@@ -151,13 +151,13 @@ def test_another_group_that_runs_holds_what_it_has_not_committed_and_one_that_is
 
 
 def test_nothing_goes_that_is_not_committed(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str, offsets: Offsets
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str, offsets: Offsets
 ) -> None:
     """Rows that a sink holds in memory stay on the topic until it has put them on S3: killed, it loses none of them."""
     (tmp_path / "millstream.toml").write_text(FLIGHTS)
     source, result = orders(range(100_000))
     (tmp_path / "orders.csv").write_text(source)
-    with stack(tmp_path, apache_kafka, s3, topic_prefix, "process", "sink", "serve", **PURGE) as chain:
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **PURGE) as chain:
         chain.logged("process", "partitions assigned")
         chain.logged("sink", "partitions assigned")
         push(chain, "orders.csv", "--wait")
@@ -179,12 +179,12 @@ def test_nothing_goes_that_is_not_committed(
 
 
 def test_topics_are_made_with_retention_and_where_they_are_purged_with_small_segments(
-    tmp_path: Path, apache_kafka: Broker, s3: S3, topic_prefix: str
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:
     for purge in (False, True):
         prefix = f"{topic_prefix}-{purge}".lower()
-        ensure_topics(settings(apache_kafka, s3, prefix, purge=purge, retention=48))
-        admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})
+        ensure_topics(settings(broker, s3, prefix, purge=purge, retention=48))
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         [answer] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, f"{prefix}.rows")]).values()
         found = {name: entry.value for name, entry in answer.result(20).items()}
         assert found["retention.ms"] == str(48 * 3_600_000)
