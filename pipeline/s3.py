@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from itertools import count
@@ -41,6 +41,7 @@ from pipeline.errors import (
 )
 from pipeline.s3_expect import send_small_at_once
 from pipeline.s3_meter import measure
+from pipeline.s3_pieces import PIECE, Pieces
 from pipeline.settings import S3Settings
 from pipeline.store import PART_SIZE, Body, Head, Unfinished
 
@@ -146,6 +147,7 @@ class S3Store:
     def __init__(self, client: Any, bucket: str) -> None:
         """`client` is what `client()` returned."""
         self._client = client
+        self._is_here = _is_here(client.meta.endpoint_url)
         self.bucket = bucket
 
     def create_bucket(self) -> None:
@@ -186,16 +188,27 @@ class S3Store:
             if "ContentRange" in answer
             else answer["ContentLength"]
         )
-        body = answer["Body"]
+        head = _head(key, answer, size)
+        there = answer["ContentLength"]
+        pieces = Pieces(
+            answer["Body"], start, there, PIECE if self._is_here else there, partial(self._piece, head)
+        )
 
         def read(size: int) -> bytes:
             with self._errors(key):
-                return bytes(body.read(size))
+                return pieces.read(size)
 
         try:
-            yield Body(_head(key, answer, size), start, answer["ContentLength"], read)
+            yield Body(head, start, there, read)
         finally:
-            body.close()
+            pieces.close()
+
+    def _piece(self, head: Head, start: int, stop: int) -> Any:
+        """Return the body of bytes `start` to `stop - 1` of the very object that was opened."""
+        answer = self._client.get_object(
+            Bucket=self.bucket, Key=head.key, IfMatch=f'"{head.etag}"', Range=f"bytes={start}-{stop - 1}"
+        )
+        return answer["Body"]
 
     def put(
         self,

@@ -420,3 +420,23 @@ def test_uploads_left_by_somebody_who_died_are_listed_and_can_be_aborted(s3: S3)
         store.abort(upload)
     assert list(store.unfinished()) == []
     connection.close()
+
+
+def test_a_large_object_of_this_machines_server_is_read_in_pieces_of_the_very_object_that_was_opened(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.s3.PIECE", 1_000_000)
+    content = bytes(array("I", range(900_000)).tobytes())
+    connection = client(settings_of(s3))
+    store = S3Store(connection, s3.results)
+    store.upload("large", iter([content]))
+    with store.open("large") as body:
+        assert (body.head.size, body.length) == (len(content), len(content))
+        assert b"".join(body.chunks) == content
+    with store.open("large", start=777, length=2_500_000) as body:
+        assert b"".join(body.chunks) == content[777:2_500_777]
+    with pytest.raises(PreconditionFailed), store.open("large") as body:
+        assert body.read(10) == content[:10]
+        store.put("large", b"another")
+        list(body.chunks)
+    connection.close()
