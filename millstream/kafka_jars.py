@@ -7,6 +7,7 @@ CACHE is `Settings.cache_folder`, one for all data directories of a user. `pytho
 versions below anew and writes the lock file.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -30,6 +31,7 @@ MAIN_JAR = "kafka_2.13-*.jar"
 """The jar that has `kafka.Kafka`, by which a folder of jars is known."""
 
 _LOCK = Path(__file__).with_name("kafka.lock.toml")
+_OF_OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _CONNECTIONS = 8
 _TIMEOUT = 20
 """Seconds without a byte from the server."""
@@ -71,8 +73,13 @@ def folder(cache_folder: Path) -> Path:
     return cache_folder / f"kafka-{version()}-{digest}"
 
 
-def given(jars: Path) -> Path:
-    """Return a folder of jars that the setting `kafka_jars` names; raises SettingsError where Kafka isn't in it."""
+def given(folder: str) -> Path:
+    """Return the folder of jars that the setting `kafka_jars` names; raises SettingsError where Kafka isn't in it."""
+    jars = Path(folder).expanduser().absolute()  # Kafka runs in a folder of its own
+    if ":" in str(jars):
+        raise SettingsError(
+            f"kafka_jars is {jars}: Java takes a colon for the end of a path; name a folder without"
+        )
     if not any(jars.glob(MAIN_JAR)):
         raise SettingsError(
             f"kafka_jars is {jars}, and no {MAIN_JAR} lies there: name the folder `libs` of a Kafka distribution "
@@ -130,8 +137,8 @@ def _fetch_one(jar: Jar, part: Path) -> None:
             OSError,
             RuntimeError,
         ) as error:  # jgo's "not found" is a RuntimeError, requests' errors are OSErrors
-            if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-                raise  # of our disk
+            if isinstance(error, OSError) and error.errno in _OF_OUR_DISK:
+                raise
             raise _unreachable(jar, str(error).partition("\n")[0][:200]) from None
         if found != jar.sha256:
             raise _unreachable(jar, f"its SHA-256 is {found}, and should be {jar.sha256}")

@@ -136,7 +136,7 @@ def prepare(
     Returns a sentence where data were found that can't be used: they are set aside then. Raises Unreachable where Kafka can't
     format its directory, and says why.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # rows of users' files lie there
     shutil.rmtree(directory / "tmp", ignore_errors=True)
     (directory / "tmp").mkdir()
     _write(directory, port, controller, more or {})
@@ -214,7 +214,12 @@ def answers(bootstrap: str) -> bool:
 
 def largest_message(message_bytes: int) -> dict[str, str]:
     """Return the properties of a broker that takes messages of so many bytes, key and all; Kafka's default is 1 MiB."""
-    return {"message.max.bytes": str(max(1024 * 1024 + 12, message_bytes + OVERHEAD))}
+    largest = message_bytes + OVERHEAD
+    segment = int(PROPERTIES["log.segment.bytes"])
+    return {
+        "message.max.bytes": str(max(1024 * 1024 + 12, largest)),
+        "log.segment.bytes": str(max(segment, largest)),  # a batch that is larger than a segment is refused
+    }
 
 
 def _write(directory: Path, port: int, controller: int, more: Mapping[str, str]) -> None:
@@ -258,4 +263,4 @@ def jars_for(
     given: str | None, cache_folder: Path, progress: kafka_jars.Progress = lambda done, total: None
 ) -> Path:
     """Return the folder of Kafka's jars: the one that the setting `kafka_jars` names, or that of the cache."""
-    return kafka_jars.given(Path(given)) if given is not None else kafka_jars.fetch(cache_folder, progress)
+    return kafka_jars.given(given) if given is not None else kafka_jars.fetch(cache_folder, progress)

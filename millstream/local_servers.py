@@ -1,5 +1,6 @@
 """The servers that one `up` starts: those that its settings don't name."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,27 @@ class Server:
     answers: Callable[[], bool]
     has_data: bool = False
     """Whether it ran here before."""
+
+
+class Provisioned:
+    """Whether buckets and topics of these names were made in a data directory, all of them: DIR/provisioned.json says which."""
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        """Nothing is read yet."""
+        self._path = data / "provisioned.json"
+        self._wanted = [settings.s3.uploads, settings.s3.results, *settings.topics]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they were."""
+        try:
+            return bool(json.loads(self._path.read_text()) == self._wanted)
+        except (OSError, ValueError):
+            return False
+
+    def note(self) -> None:
+        """Say that they are."""
+        self._path.write_text(json.dumps(self._wanted) + "\n")
 
 
 class Said:
@@ -75,20 +97,21 @@ class KafkaBroker:
     def wait(
         self,
         start: Callable[[], Process],
-        said: Said,
+        said: Callable[[], str],
         ready: Callable[[], bool],
         log: Path,
         say: Callable[[str], None],
     ) -> None:
         """Wait until it answers. Where it ends because its data can't be used, they are set aside and it is started once more.
 
-        Raises Unreachable where it ends for another reason, or doesn't answer.
+        `said` returns the last that it said, all of it where it has ended. Raises Unreachable where it ends for another
+        reason, or doesn't answer.
         """
         command = self.server.command
         try:
             process.wait_ready(command, start(), ready, timeout=_START_SECONDS, log=log)
         except Unreachable:
-            if not kafka_server.says_unusable(said.text()):
+            if not kafka_server.says_unusable(said()):
                 raise
             kafka_server.set_aside(self.directory)
             say(self._set_aside("Kafka ended while it read them"))
@@ -118,6 +141,6 @@ def kafka_broker(data: Path, settings: Settings, state: State, progress: kafka_j
 def s3_server(data: Path, state: State) -> Server:
     """Return the S3 server for a data directory. Raises SettingsError where there is none for this platform."""
     directory = data.absolute() / "s3"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     has_data = (directory / "data").is_dir()
     return Server(embedded.s3_command(directory, state), lambda: embedded.s3_answers(state), has_data)

@@ -72,6 +72,12 @@ class LogLines:
         self._readers = [thread for thread in self._readers if thread.is_alive()] + [reader]
         reader.start()
 
+    def finish(self, name: str) -> None:
+        """Wait until all is written that a process has said which has ended; two seconds at most."""
+        for reader in self._readers:
+            if reader.name == f"log of {name}":
+                reader.join(timeout=2)
+
     def _read(self, name: str, process: Process) -> None:
         assert process.stdout is not None
         with process.stdout as output:

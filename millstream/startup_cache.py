@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from millstream import kafka_startup, process
 from millstream.local_servers import KafkaBroker
 from millstream.process import Command, Process
+from pipeline.settings import PREFIX
 
 
 class StartupCache:
@@ -20,7 +21,8 @@ class StartupCache:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without a broker of ours there is nothing to make. `environment` is the process's."""
-        self._environment = environment
+        # Of the settings nothing: its broker is another.
+        self._environment = {key: value for key, value in environment.items() if not key.startswith(PREFIX)}
         self._kafka = kafka
         self._say = say
         self._now = now
@@ -55,4 +57,4 @@ class StartupCache:
         """End it where it runs; the next `up` makes the cache then."""
         self._done = True
         if self._running is not None:
-            process.stop([self._running], 2)
+            process.stop([self._running], 1)

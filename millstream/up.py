@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +23,7 @@ from pydantic import BaseModel, SecretStr
 from millstream import embedded, kafka_jars, ports, process
 from millstream.embedded import State
 from millstream.fetching import shown_progress
-from millstream.local_servers import KafkaBroker, Said, Server, kafka_broker, s3_server
+from millstream.local_servers import KafkaBroker, Provisioned, Said, Server, kafka_broker, s3_server
 from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
 from millstream.startup_cache import StartupCache
@@ -53,98 +53,143 @@ def up(settings: Settings, data: Path, processors: int = 1) -> None:
     Unreachable where Kafka's jars can't be fetched, or a server doesn't answer.
     """
     data.mkdir(parents=True, exist_ok=True)
-    with _only_one(data), ExitStack() as until:
+    with _only_one(data):
         port = _reader_port(settings)
         state = embedded.state(data)
         with shown_progress() as progress:  # until here Ctrl-C ends us as it does everything else
             kafka = None if settings.names("kafka") else kafka_broker(data, settings, state, progress)
-        stopping = until.enter_context(_signals())
-        s3 = None if settings.names_s3 else s3_server(data, state)
-        local = _local(settings, state, port)
-        record = data / "up.json"
-        record.unlink(missing_ok=True)  # of an `up` that was killed
-        stages = _stages(local, processors)
-        servers = [server.command for server in (kafka.server if kafka else None, s3) if server is not None]
-        milestones, said, stuck = Milestones(_milestones(stages)), Said("kafka"), Stuck("s3", data)
-        log = LogLines(
+        with _signals() as stopping:
+            s3 = None if settings.names_s3 else s3_server(data, state)
+            _Up(data, _local(settings, state, port), kafka, s3, processors, stopping).run()
+
+
+class _Up:
+    """One run: servers, then stages, kept running until `stopping` is set."""
+
+    def __init__(
+        self,
+        data: Path,
+        settings: Settings,
+        kafka: KafkaBroker | None,
+        s3: Server | None,
+        processors: int,
+        stopping: threading.Event,
+    ) -> None:
+        """`settings` are those of the stages; of servers that are somebody else's there is None."""
+        self._data, self._settings = data, settings
+        self._kafka, self._s3 = kafka, s3
+        self._stopping = stopping
+        self._record = data / "up.json"
+        self._stages = _stages(settings, processors)
+        self._servers = [server.command for server in (kafka.server if kafka else None, s3) if server]
+        self._milestones = Milestones(_milestones(self._stages))
+        self._said, self._stuck = Said("kafka"), Stuck("s3", data)
+        self._log = LogLines(
             data / "up.log",
-            terse=frozenset(server.name for server in servers),
-            listeners=[milestones.note, said.note, stuck.note],
+            terse=frozenset(server.name for server in self._servers),
+            listeners=[self._milestones.note, self._said.note, self._stuck.note],
         )
+        self._supervisor = Supervisor(_spawner(self._log), self._say, changed=self._write_record)
+        self._cache = StartupCache(kafka, self._say, os.environ)
+        self._provisioned = Provisioned(data, settings)
 
-        def say(sentence: str) -> None:
-            log.write("up", sentence)
-
-        supervisor = Supervisor(
-            _spawner(log), say, changed=lambda: _write_record(record, local, supervisor.pids())
-        )
-        say(_what_runs(local, kafka is not None, s3 is not None))
-        cache = StartupCache(kafka, say, os.environ)
-        # Where buckets and topics are there, stages may start beside the servers: they wait for these by themselves.
-        is_known = kafka is not None and kafka.is_formatted and s3 is not None and s3.has_data
-
-        def start_stages() -> None:
-            for command in stages:
-                supervisor.add(command)
-
+    def run(self) -> None:
+        """Start everything, keep it running, end it."""
+        self._record.unlink(missing_ok=True)  # of an `up` that was killed
+        self._say(_what_runs(self._settings, self._kafka is not None, self._s3 is not None))
         try:
-            _start_servers(
-                kafka,
-                s3,
-                start_stages if is_known else _nothing,
-                supervisor,
-                said,
-                data / "up.log",
-                stopping,
-                say,
-            )
-            log.servers_run = True
-            if not is_known and not stopping.is_set():
-                _provision(local, s3 is not None, stopping)
-                if not stopping.is_set():
-                    start_stages()
-            if not stopping.is_set():
-                _write_record(record, local, supervisor.pids())
-                say(f"reader {_http(local)} · Kafka {local.kafka} · S3 {local.s3.endpoint or 'AWS'}")
-                say(f"addresses and keys: {record} · logs: {data / 'up.log'} · Ctrl-C ends everything")
-            _keep_running(supervisor, milestones, stuck, cache, stopping, say, _http(local))
+            self._start()
+            self._keep_running()
         finally:
-            ended = time.monotonic() + STOP_SECONDS
-            log.servers_run = False
-            cache.stop()
-            supervisor.stop(
-                [command.name for command in stages],
-                STAGES_STOP_SECONDS,
-                harm="nothing is lost, its work comes again at the next start",
-            )
-            left = max(STOP_SECONDS - STAGES_STOP_SECONDS, ended - time.monotonic())
-            supervisor.stop([command.name for command in servers], left)
-            record.unlink(missing_ok=True)
-            say("everything has ended")
-            log.close()
+            self._stop()
 
+    def _start(self) -> None:
+        """Start servers, buckets and topics, and stages, as far as nobody has said to stop.
 
-def _keep_running(
-    supervisor: Supervisor,
-    milestones: Milestones,
-    stuck: Stuck,
-    cache: StartupCache,
-    stopping: threading.Event,
-    say: Callable[[str], None],
-    http: str,
-) -> None:
-    """Start again what ends, and say once that everything is ready, until told to stop."""
-    is_ready = False
-    while not stopping.wait(_CHECK_SECONDS):
-        supervisor.check()
-        if stuck.has_room():
-            supervisor.restart("s3", "its disk was full, and it refused writes since")
-            stuck.begin_again()
-        if not is_ready and milestones.reached():
-            is_ready = True
-            say(f"ready: drop a file with  millstream push FILE --wait  or open {http}/")
-        if is_ready:
-            cache.look()
+        Where buckets and topics are there, stages start beside the servers: they wait for these by themselves.
+        """
+        kafka, s3 = self._kafka, self._s3
+        is_known = kafka is not None and kafka.is_formatted and s3 is not None and s3.has_data
+        is_known = is_known and self._provisioned.is_known
+        self._start_servers(self._start_stages if is_known else lambda: None)
+        self._log.servers_run = True
+        if not is_known and not self._stopping.is_set():
+            _provision(self._settings, s3 is not None, self._stopping)
+            if not self._stopping.is_set():
+                self._provisioned.note()
+                self._start_stages()
+        if not self._stopping.is_set():
+            self._write_record()
+            where = self._settings
+            self._say(f"reader {_http(where)} · Kafka {where.kafka} · S3 {where.s3.endpoint or 'AWS'}")
+            logs = self._data / "up.log"
+            self._say(f"addresses and keys: {self._record} · logs: {logs} · Ctrl-C ends everything")
+
+    def _start_servers(self, then: Callable[[], None]) -> None:
+        """Start those of ours, `then` what doesn't need them at once, and wait until they answer or we are told to stop."""
+        kafka, s3, log = self._kafka, self._s3, self._data / "up.log"
+
+        def ready(server: Server) -> Callable[[], bool]:
+            return lambda: self._stopping.is_set() or server.answers()
+
+        started = self._supervisor.add(s3.command) if s3 is not None else None
+        if kafka is not None:
+            kafka.prepare(self._say)
+            starts = iter([self._supervisor.add(kafka.server.command)])
+        then()
+        if s3 is not None and started is not None:
+            process.wait_ready(s3.command, started, ready(s3), timeout=_START_SECONDS, log=log)
+        if kafka is not None:
+
+            def start() -> process.Process:
+                return next(starts, None) or self._supervisor.add(kafka.server.command)
+
+            kafka.wait(start, self._what_kafka_said, ready(kafka.server), log, self._say)
+
+    def _start_stages(self) -> None:
+        for command in self._stages:
+            self._supervisor.add(command)
+
+    def _keep_running(self) -> None:
+        """Start again what ends, and say once that everything is ready, until told to stop."""
+        is_ready = False
+        while not self._stopping.wait(_CHECK_SECONDS):
+            self._supervisor.check()
+            if self._stuck.has_room():
+                self._supervisor.restart("s3", "its disk was full, and it refused writes since")
+                self._stuck.begin_again()
+            if not is_ready and self._milestones.reached():
+                is_ready = True
+                page = f"{_http(self._settings)}/"
+                self._say(f"ready: drop a file with  millstream push FILE --wait  or open {page}")
+            if is_ready:
+                self._cache.look()
+
+    def _stop(self) -> None:
+        """End the stages, then the servers, within STOP_SECONDS."""
+        ended = time.monotonic() + STOP_SECONDS
+        self._log.servers_run = False
+        self._cache.stop()
+        self._supervisor.stop(
+            [command.name for command in self._stages],
+            STAGES_STOP_SECONDS,
+            harm="nothing is lost, its work comes again at the next start",
+        )
+        left = max(STOP_SECONDS - STAGES_STOP_SECONDS, ended - time.monotonic())
+        self._supervisor.stop([command.name for command in self._servers], left)
+        self._record.unlink(missing_ok=True)
+        self._say("everything has ended")
+        self._log.close()
+
+    def _say(self, sentence: str) -> None:
+        self._log.write("up", sentence)
+
+    def _what_kafka_said(self) -> str:
+        self._log.finish("kafka")
+        return self._said.text()
+
+    def _write_record(self) -> None:
+        _write_record(self._record, self._settings, self._supervisor.pids())
 
 
 @contextmanager
@@ -280,36 +325,6 @@ def _spawner(log: LogLines) -> Callable[[Command], Process]:
     return spawn
 
 
-def _start_servers(
-    kafka: KafkaBroker | None,
-    s3: Server | None,
-    then: Callable[[], None],
-    supervisor: Supervisor,
-    said: Said,
-    log: Path,
-    stopping: threading.Event,
-    say: Callable[[str], None],
-) -> None:
-    """Start the servers of ours, `then` what doesn't need them at once, and wait until they answer or we are told to stop."""
-    if s3 is not None:
-        started = supervisor.add(s3.command)
-    if kafka is not None:
-        kafka.prepare(say)
-        first = supervisor.add(kafka.server.command)
-    then()
-    if s3 is not None:
-        process.wait_ready(
-            s3.command, started, lambda: stopping.is_set() or s3.answers(), timeout=_START_SECONDS, log=log
-        )
-    if kafka is not None:
-        starts = iter([first])
-
-        def start() -> process.Process:
-            return next(starts, None) or supervisor.add(kafka.server.command)
-
-        kafka.wait(start, said, lambda: stopping.is_set() or kafka.server.answers(), log, say)
-
-
 def _provision(settings: Settings, own_s3: bool, stopping: threading.Event) -> None:
     """Make buckets and topics by a process of its own: the libraries that it takes would stay in this one's memory for good.
 
@@ -326,10 +341,6 @@ def _provision(settings: Settings, own_s3: bool, stopping: threading.Event) -> N
         text = said.read().decode(errors="replace").strip()
     if child.returncode and not stopping.is_set():
         raise Unreachable(text)
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 def _write_record(path: Path, settings: Settings, pids: dict[str, int]) -> None:

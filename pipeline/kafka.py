@@ -249,7 +249,10 @@ def topic_config(settings: Settings) -> dict[str, str]:
     """Return what the topics are made with: how long messages stay, and small segments where they are purged."""
     config = {"retention.ms": str(settings.retention * 3_600_000)}
     if settings.purge:
-        config |= {"segment.bytes": str(SEGMENT), "segment.index.bytes": str(SEGMENT_INDEX)}
+        config |= {
+            "segment.bytes": str(max(SEGMENT, settings.message_bytes + OVERHEAD)),
+            "segment.index.bytes": str(SEGMENT_INDEX),
+        }
     return config
 
 

@@ -28,11 +28,10 @@ class Flight:
         done = {
             at: offset for group in self._groups.values() for at, offset in offsets.committed(group).items()
         }
-        unknown = ends.keys() - done.keys()
-        if unknown:
-            done |= offsets.starts(unknown)
+        # What is before the first message is in flight no more: purged, or gone by age before anybody committed behind it.
+        starts = offsets.starts(at for at, end in ends.items() if end > done.get(at, 0))
         found = dict.fromkeys(self._groups, 0)
         for at, end in ends.items():
-            found[at[0]] += max(0, end - done.get(at, end))
+            found[at[0]] += max(0, end - max(done.get(at, 0), starts.get(at, 0 if at in done else end)))
         found[self._rows] += kafka.unacknowledged()
         return found

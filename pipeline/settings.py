@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     )
     in_flight: str | None = Field(
         None,
-        description="bytes on each topic that aren't done, above which capture waits; none for no bound",
+        description="bytes on both topics that worker and sink haven't committed, above which capture waits; none for no bound",
         pattern=r"^\d+ ?[KMG]i?B$",
     )
     repair_after: float = Field(

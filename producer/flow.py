@@ -51,7 +51,7 @@ class Flow:
         self._asking = threading.Lock()
         self._mean = Mean()
         self._since_asked = 0
-        self._due = 0.0
+        self._due = self._again = 0.0
         self._full: str | None = None
         self._size: dict[str, float] = {}
         self._waiting: dict[str, float] = {}
@@ -71,27 +71,30 @@ class Flow:
 
     def sent(self, messages: Messages) -> bool:
         """Note what was sent; return whether capture may go on."""
-        if self._bound is None:
+        bound = self._bound
+        if bound is None:
             return True
         size = messages.size
         self._mean.take(len(messages), size)
         self._since_asked += size
-        if self._full is None and self._since_asked >= self._bound / STEP:
-            self._look(self._bound)
+        if self._full is None and self._since_asked >= bound / STEP and self._now() >= self._again:
+            self._look(bound)
         return self._full is None
 
     def has_room(self, name: str) -> bool:
         """Return whether the capture of a file that waits may go on; to be asked again and again until it does."""
         now = self._now()
         since = self._waiting.setdefault(name, now)
-        if self._bound is not None and self._full is not None and now >= self._due:
-            self._look(LOW * self._bound)
-        if self._full is None:
+        bound, full = self._bound, self._full
+        if bound is not None and full is not None and now >= self._due:
+            self._look(LOW * bound)
+            full = self._full
+        if full is None:
             self.over(name)
             return True
-        metrics.CAPTURE_WAITING.labels(_label(self._full)).set(
-            now - min([since, *list(self._waiting.values())])
-        )
+        longest = now - min([since, *list(self._waiting.values())])
+        for topic in self._readers:
+            metrics.CAPTURE_WAITING.labels(_label(topic)).set(longest if topic == full else 0)
         return False
 
     def over(self, name: str) -> None:
@@ -126,7 +129,7 @@ class Flow:
         try:
             found = self._ask()
         except MillstreamError as error:
-            self._due = self._now() + AGAIN
+            self._due = self._again = self._now() + AGAIN
             if isinstance(error, Refused):  # it will never tell: then it is as without the setting
                 log.warning("in_flight can't be kept: the broker doesn't tell what is there", why=str(error))
                 self._bound = self._full = None

@@ -91,7 +91,7 @@ def run(
 
     rounds = Rounds()
     claims = Every(CLAIMS_EVERY)
-    topics = _Topics(stage.settings)
+    topics = _Topics(stage.settings, stage.partitions)
     replaced = True  # what is open at the start is treated as if its topics had been replaced: nothing is known of them
     try:
         topics.begin()
@@ -137,9 +137,10 @@ class _Topics:
     else makes topics while the stages run.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        """`partitions` is how many they have: made anew they are to have as many, since rows are dealt to all of them."""
         admin = admin_client(settings)
-        self._settings = settings
+        self._settings = settings.model_copy(update={"partitions": partitions})
         self._topics = [Identity(admin, topic) for topic in settings.topics]
         self._missing_since: float | None = None
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from pipeline import metrics
-from pipeline.errors import MillstreamError, Permanent
+from pipeline.errors import Transient
 from pipeline.pace import rest
 from pipeline.purge import At, removable
 from pipeline.settings import Settings
@@ -28,6 +28,9 @@ IDLE_EVERY = 60.0
 
 AGAIN, LONGEST = 30.0, 300.0
 """Seconds until the next look after one that failed, for the first time and at most; each time twice as many."""
+
+MISSED = 600.0
+"""Seconds that a group without members still holds what it hasn't committed: it may be restarting."""
 
 SETTLED = 30.0
 """Seconds after which both stages have noticed that a topic was made anew, generously."""
@@ -76,6 +79,7 @@ class Purge:
         self._ids: Mapping[str, str] = {}
         self._stale: dict[At, int] = {}
         self._quiet = 0.0
+        self._seen: dict[str, float] = {}
 
     def look(self, numbers: Collection[int]) -> dict[At, int]:
         """Remove what can go of partitions with these numbers; return how many messages did, by partition.
@@ -90,9 +94,10 @@ class Purge:
         ours = {topic: broker.committed(group) for topic, group in self._groups.items()}
         if self._are_new(broker.identities(topics), ours):
             return {}
-        others = broker.groups() - set(self._groups.values())
-        before = removable(wanted, ours, [broker.committed(group) for group in sorted(others)])
+        before = removable(wanted, ours, [broker.committed(group) for group in self._others()])
         before = {at: offset for at, offset in before.items() if self._stale.get(at) != offset}
+        # Of partitions that were another's meanwhile it isn't known what that one has removed.
+        self._starts = {at: start for at, start in self._starts.items() if at in wanted}
         unknown = before.keys() - self._starts.keys()
         if unknown:
             self._starts |= broker.starts(unknown)
@@ -103,6 +108,13 @@ class Purge:
             self._starts[at] = start
             metrics.PURGED.labels(self._labels[at[0]]).inc(removed[at])
         return removed
+
+    def _others(self) -> list[str]:
+        """Return the groups of somebody else's that have members, or had some a short while ago."""
+        now = self._now()
+        self._seen |= dict.fromkeys(self._broker.groups() - set(self._groups.values()), now)
+        self._seen = {group: seen for group, seen in self._seen.items() if now - seen < MISSED}
+        return sorted(self._seen)
 
     def _are_new(self, ids: Mapping[str, str], ours: Mapping[str, Mapping[At, int]]) -> bool:
         """Whether a topic was made anew a short while ago: offsets that were committed before mean nothing in it.
@@ -163,7 +175,7 @@ class Purging:
             idle = 0.0
             try:
                 removed = purge.look(self._mine)
-            except MillstreamError as error:
+            except Exception as error:  # whatever it is: without this thread the disk would fill
                 self._say(error)
                 failures += 1
                 pause = min(LONGEST, AGAIN * 2 ** (failures - 1))
@@ -176,9 +188,9 @@ class Purging:
             if removed:
                 log.debug("purged", messages=sum(removed.values()), partitions=len(removed))
 
-    def _say(self, error: MillstreamError) -> None:
+    def _say(self, error: Exception) -> None:
         """Say once what stays so; what passes is of no interest to anybody, as long as it does."""
-        if isinstance(error, Permanent) and str(error) != self._refused:
+        if not isinstance(error, Transient) and str(error) != self._refused:
             self._refused = str(error)
             log.warning(
                 "what is done can't be removed from the topics: they stay until retention", why=str(error)

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, Producer
 from millstream import embedded, kafka_server, kafka_startup, ports, process
 from millstream.embedded import State
 from millstream.kafka_server import Java
-from millstream.local_servers import KafkaBroker, Said
+from millstream.local_servers import KafkaBroker
 from millstream.process import Process, running
 from pipeline.errors import SettingsError, Unreachable
 from pipeline.kafka import ensure_topics
@@ -40,7 +40,6 @@ class Place:
 
     def run(self) -> Iterator[Process]:
         """Start it as `up` does; returns when it answers."""
-        lines = Said("kafka")
         started: list[Process] = []
 
         def start() -> Process:
@@ -48,13 +47,11 @@ class Place:
                 started.append(process.start(self.broker.server.command, output))
             return started[-1]
 
-        def ready() -> bool:
-            lines._lines = self.log.read_text(errors="replace").splitlines()
-            return self.broker.server.answers()
-
         self.broker.prepare(self.said.append)
         try:
-            self.broker.wait(start, lines, ready, self.log, self.said.append)
+            self.broker.wait(
+                start, self.log.read_text, self.broker.server.answers, self.log, self.said.append
+            )
             yield started[-1]
         finally:
             process.stop([(self.broker.server.command, one) for one in started], 5)

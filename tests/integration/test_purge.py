@@ -147,6 +147,8 @@ def test_another_group_that_runs_holds_what_it_has_not_committed_and_one_that_is
             time.sleep(7)  # another look
             found = offsets.starts(wanted)
             assert {number: found[topic, number] for number in held} == held
+        assert chain.stop("sink") == 0  # the next one has never seen that group with members
+        chain.start("sink")
         chain.until(lambda: is_empty(offsets, topic_prefix), "all to go once nobody runs that group", 90)
 
 

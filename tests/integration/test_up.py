@@ -220,6 +220,30 @@ def test_killing_up_leaves_nothing_running_and_the_next_one_starts(tmp_path: Pat
         assert not any(_alive(pid) for pid in first["processes"].values())
 
 
+def test_an_up_that_was_killed_before_its_buckets_were_made_is_followed_by_one_that_makes_them(
+    tmp_path: Path,
+) -> None:
+    """And so is one that is told of other buckets."""
+    data = tmp_path / "data"
+    with _up(data, 0) as up:
+        wait_until(lambda: (data / "kafka" / "log").is_dir() and (data / "s3" / "data").is_dir(), 60)
+        up.process.kill()
+        up.process.wait()
+    with _up(data, 0) as up:
+        _line(up, "ready: ")
+    (tmp_path / "millstream.toml").write_text("[s3]\nuploads = 'another'\n")
+    with _up(data, 0) as up:
+        _line(up, "ready: ")
+        found = up.record()["s3"]
+        settings = S3Settings(
+            endpoint=found["endpoint"],
+            access_key=found["access_key"],
+            secret_key=SecretStr(found["secret_key"]),
+        )
+        with closing(client(settings)) as connection:
+            S3Store(connection, "another").check()
+
+
 def test_a_second_up_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     with _up(tmp_path / "data", 0) as first:
         _line(first, "Ctrl-C ends everything")

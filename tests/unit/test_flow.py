@@ -135,9 +135,11 @@ def test_it_says_who_waits_since_when_and_for_what() -> None:
 def test_a_broker_that_does_not_answer_changes_nothing() -> None:
     topics = Topics()
     topics.error = Unreachable("away")
-    assert topics.flow.sent(BATCH)
+    assert all(topics.flow.sent(BATCH) for _ in range(10))
+    assert topics.asked == 1, "it isn't asked again for two seconds"
     topics.error = None
     topics.fill(ROWS, 2)
+    topics.now += 2
     assert not topics.flow.sent(BATCH)
     topics.error = Unreachable("away")
     assert not topics.later()

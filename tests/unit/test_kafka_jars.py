@@ -144,8 +144,13 @@ def test_the_lock_file_names_every_jar_with_its_checksum_and_one_version_of_kafk
     assert all(any(f":{jar.name}:" in one for jar in locked) for one in kafka_jars.COORDINATES)
 
 
-def test_a_folder_of_ones_own_has_to_have_kafka(tmp_path: Path) -> None:
+def test_a_folder_of_ones_own_has_to_have_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="kafka_jars is"):
-        kafka_jars.given(tmp_path)
+        kafka_jars.given(str(tmp_path))
     (tmp_path / "kafka_2.13-4.3.1.jar").touch()
-    assert kafka_jars.given(tmp_path) == tmp_path
+    assert kafka_jars.given(str(tmp_path)) == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert kafka_jars.given(".") == tmp_path, "Kafka runs in another folder"
+    (tmp_path / "a:b").mkdir()
+    with pytest.raises(SettingsError, match="colon"):
+        kafka_jars.given("a:b")
