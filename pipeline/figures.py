@@ -66,7 +66,7 @@ def figures(
         found = told(picture, state.rows_captured, state.captured.rows if state.captured else None, age)
     if not state.pending:
         return _with(found, rates={}, eta=None)
-    return _with(found, waits_for=_waits_for(state, found, picture, processes, now))
+    return _with(found, waits_for=waits_for(state.name, state.state, found, picture, processes, now))
 
 
 def told(
@@ -110,15 +110,16 @@ def _eta(found: Figures) -> float | None:
     return max(times, default=0.0)
 
 
-def _waits_for(
-    state: State,
+def waits_for(
+    name: str,
+    state: str,
     found: Figures,
     picture: JobPicture | None,
     processes: Sequence[InstancePicture],
     now: datetime,
 ) -> str | None:
-    """Return what stands in the way: of the first stage that isn't done, whoever does it."""
-    if state.state in ("uploaded", "capturing"):
+    """Return what stands in the way of a file that isn't done: of its first stage that isn't, whoever does it."""
+    if state in ("uploaded", "capturing"):
         stage = "capture"
     elif found.total is not None and (found.computed or 0) < found.total:
         stage = "compute"
@@ -132,7 +133,7 @@ def _waits_for(
     there = [process for process in processes if process.stage in _NEEDED[stage]]
     for process in there:
         if waits := process.said.waits:
-            own = (why for why in waits if why.startswith(f"{state.name}: "))
+            own = (why for why in waits if why.startswith(f"{name}: "))
             return f"{process.stage} {process.instance}: {next(own, waits[0])}"
     if processes and not there:
         command = _NEEDED[stage][0]

@@ -7,8 +7,9 @@ about as much as one.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from pipeline.errors import MillstreamError
-from pipeline.figures import told
+from pipeline.figures import told, waits_for
 from pipeline.picture import InstancePicture, JobPicture, Picture
 from sink.http_access import BEARER, MayRead
 from sink.http_catalogue import Catalogue
@@ -48,14 +49,16 @@ FULL = 10
 """Seconds after which a client that wasn't let in may come again."""
 
 
-def job_figures(picture: JobPicture) -> dict[str, Any]:
-    """Return a job as the snapshot has it."""
+def job_figures(picture: JobPicture, processes: Sequence[InstancePicture], now: datetime) -> dict[str, Any]:
+    """Return a job as the snapshot has it; `processes` are all that are there."""
     found = told(picture)
+    state = picture.ended or ("computing" if picture.total is not None else "capturing")
+    waits = None if picture.ended else waits_for(picture.name, state, found, picture, processes, now)
     return {
         "name": picture.name,
         "file_id": picture.file_id,
         "generation": picture.generation,
-        "state": picture.ended or ("computing" if picture.total is not None else "capturing"),
+        "state": state,
         "rows_total": found.total,
         "rows_expected": found.expected,
         "rows_captured": found.captured,
@@ -64,6 +67,7 @@ def job_figures(picture: JobPicture) -> dict[str, Any]:
         "rows_rejected": found.rejected,
         "rows_per_second": {stage: round(rate) for stage, rate in found.rates.items()},
         "eta_seconds": None if found.eta is None else round(found.eta),
+        "waits_for": waits,
     }
 
 
@@ -133,11 +137,13 @@ class Live:
             except MillstreamError:
                 pass  # S3 doesn't answer: whoever looks at the list is told
         self.made += 1
+        processes, now = self.picture.processes(), datetime.now(UTC)
+        jobs = self.picture.jobs(since=RECENT)[:SHOWN]
         data = json.dumps(
             {
                 "files": self._files,
-                "jobs": [job_figures(job) for job in self.picture.jobs(since=RECENT)[:SHOWN]],
-                "processes": [process_figures(process) for process in self.picture.processes()],
+                "jobs": [job_figures(job, processes, now) for job in jobs],
+                "processes": [process_figures(process) for process in processes],
             },
             separators=(",", ":"),
             ensure_ascii=False,

@@ -131,7 +131,8 @@
       if (bar && expected) bar.value = Math.min(1, done / expected);
       set($("[data-rows]", row), number(job.rows_total ?? job.rows_captured));
       if (job.rows_rejected !== null) { const cell = $("[data-rejected]", row); set(cell, number(job.rows_rejected)); cell.classList.toggle("some", job.rows_rejected > 0); }
-      if (job.eta_seconds !== null) set($("[data-also]", row), job.eta_seconds ? `${duration(job.eta_seconds)} left` : "");
+      if (job.waits_for) set($("[data-also]", row), job.waits_for);
+      else if (job.eta_seconds !== null) set($("[data-also]", row), job.eta_seconds ? `${duration(job.eta_seconds)} left` : "");
     }
     for (const item of document.querySelectorAll("#stream li")) {
       const rate = total[item.dataset.stage];
@@ -159,9 +160,13 @@
     }
     set($("[data-top]", figure), number(top));
   };
+  const PENDING = ["uploaded", "capturing", "computing"];
+  const QUIET = 5000; // milliseconds without a word of a file's job after which its page asks S3 again
+  let heard = Date.now();
   const file = (picture) => {
     const page = $("#file");
     const job = picture.jobs.find((one) => one.file_id === page.dataset.fileId);
+    if (job) heard = Date.now();
     if (!job) {
       if (picture.jobs.some((one) => one.name === page.dataset.name)) tell("millstream:file");
       return;
@@ -170,7 +175,7 @@
       if (page.dataset.state !== job.state) tell("millstream:file");
       return;
     }
-    if (!["uploaded", "capturing", "computing"].includes(page.dataset.state)) return; // S3 knew before the stages said so
+    if (!PENDING.includes(page.dataset.state)) return; // S3 knew before the stages said so
     const expected = job.rows_total ?? job.rows_expected;
     for (const [stage, done] of [["capture", job.rows_captured], ["compute", job.rows_computed], ["store", job.rows_stored]]) {
       const item = $(`.flow [data-stage="${stage}"]`);
@@ -181,7 +186,8 @@
       item.className = expected && done >= expected ? "full" : done ? "begun" : "not-yet";
     }
     if (job.eta_seconds !== null) set($("#eta"), job.eta_seconds ? `${duration(job.eta_seconds)} left` : "about to be published");
-    if (Object.values(job.rows_per_second).some(Boolean)) $("#waits").hidden = true;
+    $("#waits").hidden = !job.waits_for;
+    if (job.waits_for) set($("#waits span"), `${job.waits_for[0].toUpperCase()}${job.waits_for.slice(1)}.`);
     const figure = $("#spark");
     for (const stage of Object.keys(values)) values[stage] = [...values[stage], job.rows_per_second[stage] || 0].slice(-Number(figure.dataset.samples));
     if (values.store.length > 1) { figure.hidden = false; draw(figure); }
@@ -207,6 +213,7 @@
       source.onmessage = (event) => take(JSON.parse(event.data));
     };
     listen();
+    setInterval(() => { if (PENDING.includes($("#file")?.dataset.state) && live.dataset.live === "on" && Date.now() - heard >= QUIET) tell("millstream:file"); }, QUIET);
     addEventListener("pagehide", () => source.close());
     addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
   }

@@ -136,12 +136,14 @@ def test_a_reader_that_is_restarted_in_mid_job_is_picked_up_again(
 ) -> None:
     file = orders(tmp_path / "orders.csv", 5_000)
     chain.logged("process", "partitions assigned")
-    chain.stop("process")  # so that the job is under way for as long as the test wants
+    chain.pause("process")  # so that the job is under way for as long as the test wants
     with tab(browser) as page:
         page.goto(chain.http)
         page.set_input_files("#pick", file)
         expect(page.locator("tr[data-name='orders.csv'] .chip")).to_have_text("computing")
         page.locator("tr[data-name='orders.csv'] th a").click()
+        expect(page.locator("#waits")).to_be_attached()
+        chain.kill("process")  # the page says so without being opened again
         expect(page.locator("#waits")).to_contain_text("millstream process")
         accessible(page, "waiting")
         assert chain.stop("serve") == 0

@@ -53,6 +53,10 @@ class Stack:
             lambda: self.log(name).read_text().count(text) >= times, f"{name} to say {text!r}", timeout
         )
 
+    def pause(self, name: str) -> None:
+        """Have a stage stand still, though its process is there."""
+        self.processes[name].send_signal(signal.SIGSTOP)
+
     def kill(self, name: str) -> None:
         """kill -9."""
         process = self.processes.pop(name)

@@ -223,7 +223,7 @@ def test_workers_that_join_leave_and_sleep_lose_no_row(chain: Stack) -> None:
                 chain.start("process-2")
                 chain.logged("process-2", "partitions assigned")
             case "sleep":
-                os.kill(chain.processes["process"].pid, signal.SIGSTOP)
+                chain.pause("process")
                 chain.logged("process-2", "partitions assigned", times=2)
             case "wake":
                 os.kill(chain.processes["process"].pid, signal.SIGCONT)

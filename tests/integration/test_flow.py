@@ -79,7 +79,7 @@ def test_capture_waits_for_a_stage_that_stands_still_and_goes_on_with_it(
     with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **FLOW) as chain:
         chain.logged("process", "partitions assigned")
         chain.logged("sink", "partitions assigned")
-        chain.processes[stage].send_signal(signal.SIGSTOP)
+        chain.pause(stage)
         with pushing(chain, "orders.csv") as [push]:
             behind = f"MB behind on topic {topic_prefix}.{topic}"
             chain.until(lambda: behind in waits_for(chain, "orders.csv"), f"{behind} to be said", 120)

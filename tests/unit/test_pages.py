@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.jobs import Receipt
 from pipeline.picture import Picture
-from pipeline.progress import JobEvent, job_key
+from pipeline.progress import InstanceEvent, JobEvent, instance_key, job_key
 from pipeline.store import Head, MemoryStore
 from sink import http_live
 from sink.http_app import make_app
@@ -298,6 +298,27 @@ def test_who_comes_back_with_the_last_event_is_not_sent_it_again(
         assert later[1] == first[1]
 
     asyncio.run(watch())
+
+
+def test_watchers_are_told_what_a_job_waits_for_while_it_does(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_live, "EVERY", 0.05)
+    picture = Picture()
+    told(picture, 10)
+    worker = InstanceEvent(at=picture._clock(), started=picture._clock())
+    picture.apply(instance_key("process", "here-1"), worker.dump())
+    app = make_app(settings(), files.uploads, files.results, picture=picture)
+
+    def waits(piece: bytes) -> object:
+        return json.loads(piece.partition(b"data: ")[2])["jobs"][0]["waits_for"]
+
+    first = asyncio.run(_events(app, 2))
+    assert waits(first[-1]) == "no capture is running: start one with  millstream watch"
+    picture.apply(
+        instance_key("watch", "here-2"), InstanceEvent(at=picture._clock(), started=picture._clock()).dump()
+    )
+    assert waits(asyncio.run(_events(app, 2))[-1]) is None
 
 
 def test_events_end_when_the_server_is_asked_to(files: Files) -> None:
