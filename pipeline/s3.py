@@ -179,20 +179,17 @@ class S3Store:
         wanted: dict[str, Any] = {"Bucket": self.bucket, "Key": key}
         if if_match is not None:
             wanted["IfMatch"] = f'"{if_match}"'
-        if start or length is not None:
-            wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        stop = None if length is None else start + length
         with self._errors(key):
-            answer = self._client.get_object(**wanted)
+            answer = self._first(wanted, start, stop)
         size = (
             int(answer["ContentRange"].rpartition("/")[2])
             if "ContentRange" in answer
             else answer["ContentLength"]
         )
         head = _head(key, answer, size)
-        there = answer["ContentLength"]
-        pieces = Pieces(
-            answer["Body"], start, there, PIECE if self._is_here else there, partial(self._piece, head)
-        )
+        there = (size if stop is None else min(stop, size)) - start
+        pieces = Pieces(answer["Body"], start, there, answer["ContentLength"], partial(self._piece, head))
 
         def read(size: int) -> bytes:
             with self._errors(key):
@@ -202,6 +199,18 @@ class S3Store:
             yield Body(head, start, there, read)
         finally:
             pieces.close()
+
+    def _first(self, wanted: dict[str, Any], start: int, stop: int | None) -> Any:
+        """Ask for an object from `start` to `stop`, or to its end; of this machine's server for no more than a piece of it."""
+        end = min(start + PIECE, start + PIECE if stop is None else stop) if self._is_here else stop
+        if not start and end is None:
+            return self._client.get_object(**wanted)
+        try:
+            return self._client.get_object(**wanted, Range=f"bytes={start}-{'' if end is None else end - 1}")
+        except ClientError as error:
+            if start or stop is not None or error.response["Error"]["Code"] != "InvalidRange":
+                raise
+        return self._client.get_object(**wanted)  # of an empty object there is no piece
 
     def _piece(self, head: Head, start: int, stop: int) -> Any:
         """Return the body of bytes `start` to `stop - 1` of the very object that was opened."""

@@ -428,11 +428,21 @@ def test_a_large_object_of_this_machines_server_is_read_in_pieces_of_the_very_ob
     monkeypatch.setattr("pipeline.s3.PIECE", 1_000_000)
     content = bytes(array("I", range(900_000)).tobytes())
     connection = client(settings_of(s3))
+    asked: list[str] = []
+    connection.meta.events.register(
+        "before-call.s3.GetObject", lambda params, **_: asked.append(params["headers"]["Range"])
+    )
     store = S3Store(connection, s3.results)
     store.upload("large", iter([content]))
     with store.open("large") as body:
         assert (body.head.size, body.length) == (len(content), len(content))
         assert b"".join(body.chunks) == content
+    assert asked == [
+        "bytes=0-999999",
+        "bytes=1000000-1999999",
+        "bytes=2000000-2999999",
+        "bytes=3000000-3599999",
+    ]
     with store.open("large", start=777, length=2_500_000) as body:
         assert b"".join(body.chunks) == content[777:2_500_777]
     with store.open("large") as body:
