@@ -52,8 +52,11 @@ PROPERTIES: Mapping[str, str] = {
     "log.initial.task.delay.ms": "1000",
     # 128 MB of heap at its default, for compacted topics; ours are three small ones.
     "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
-    "num.network.threads": "2",
-    "num.io.threads": "4",
+    # What waits for requests looks several times a second whether there are any: idle, a third of a percent of a core each.
+    "num.network.threads": "1",
+    "num.io.threads": "2",
+    "broker.heartbeat.interval.ms": "5000",
+    "broker.session.timeout.ms": "30000",
     "metadata.max.idle.interval.ms": "0",  # no record twice a second that nothing has happened
 }
 

@@ -43,7 +43,7 @@ OWN_BROKER: Mapping[str, Any] = {"purge": True, "in_flight": "512MB"}
 """What holds with a broker of ours unless the settings say otherwise: its disk is the user's own."""
 
 _START_SECONDS = 60.0
-_CHECK_SECONDS = 0.1
+_CHECK_SECONDS = 0.2
 
 
 def up(settings: Settings, data: Path, processors: int = 1) -> None:

@@ -75,7 +75,7 @@ _PRODUCER_TUNING = {
 _CONSUMER_TUNING = {
     "partition.assignment.strategy": "range",
     "fetch.queue.backoff.ms": 5,
-    "fetch.wait.max.ms": 500,  # where nothing comes; what comes is sent at once
+    "fetch.wait.max.ms": 1000,  # where nothing comes; what comes is sent at once
     "queued.max.messages.kbytes": 16_384,
     "queued.min.messages": 20_000,  # of each partition; at the default of 100,000 they are 40 MB more, and nothing is faster
     "topic.metadata.refresh.interval.ms": 30_000,

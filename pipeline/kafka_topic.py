@@ -12,7 +12,7 @@ from pipeline import kafka
 IDENTITY_EVERY = 3.0
 """Seconds between two looks at whether the topic is still the one that it was."""
 
-ENDS_EVERY, ENDS_EVERY_IDLE = 0.5, 2.0
+ENDS_EVERY, ENDS_EVERY_IDLE = 0.5, 4.0
 """Seconds between two looks at where the partitions end: while they move, and while they don't."""
 
 

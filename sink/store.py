@@ -15,7 +15,6 @@ import structlog
 
 from pipeline import backoff, crash, layout, metrics, records, traces
 from pipeline.errors import Transient
-from pipeline.flight import SHARE, Mean
 from pipeline.jobbook import JobBook
 from pipeline.jobs import Captured, Job
 from pipeline.kafka_batch import Batch
@@ -36,7 +35,7 @@ from sink.parts import Part, runs_to_rows
 from sink.publish import Publisher
 from sink.purge import Purging
 from sink.repair import Doubt
-from sink.room import HARD, too_far_behind, too_much, too_old
+from sink.room import HARD, Reach, too_far_behind, too_much, too_old
 from sink.spill import Spiller
 from sink.sweep import Sweeper, Wanted
 from sink.telling import Telling
@@ -71,7 +70,7 @@ class Sink:
         self._book = JobBook(results)
         self._ahead = Ahead()
         self._ledger = Ledger()
-        self._mean = Mean()
+        self._reach = Reach(settings.in_flight_bytes) if settings.in_flight_bytes is not None else None
         self._collections: dict[str, Collection] = {}
         self._mine: set[int] = set()
         self._parts: dict[str, list[Part]] = {}
@@ -215,7 +214,8 @@ class Sink:
         metrics.DROPPED.labels(STAGE, "foreign").inc(results.dropped)
         metrics.BATCHES.labels(STAGE).inc()
         size = sum(map(len, filter(None, batch.values)))
-        self._mean.take(len(batch.values), size)
+        if self._reach is not None:
+            self._reach.came(len(batch.values), size, time.monotonic())
         metrics.BYTES.labels(STAGE).inc(size)
         rows = sum(len(piece.rows) for piece in results.pieces)
         metrics.ROWS.labels(STAGE).inc(results.rows)
@@ -315,9 +315,7 @@ class Sink:
         size = self._held() + self._spiller.size
         leaving = too_much(shares, size - self._spiller.size, limit)
         leaving = leaving or too_old(shares, time.monotonic(), self._settings.sink_age)
-        if not leaving and self._settings.in_flight_bytes is not None and self._mean.value:
-            may_wait = self._settings.in_flight_bytes / SHARE / self._mean.value
-            leaving = too_far_behind(shares, self._ledger, may_wait)
+        leaving = leaving or self._held_up(shares)
         for share in leaving:
             self._spill(share)
         while size > HARD * limit and not self._stopping.is_set():
@@ -328,6 +326,18 @@ class Sink:
             self._note_done()
             size = self._held() + self._spiller.size
         reader.resume()
+
+    def _held_up(self, shares: Iterable[Share]) -> list[Share]:
+        """Return the shares that hold back what capture waits for."""
+        if self._reach is None:
+            return []
+        if not self._collections:
+            self._reach.over()
+            return []
+        behind = sum(self._ledger.behind().values())
+        waited_for = any(collection.captured is None for collection in self._collections.values())
+        limit = self._reach.limit(behind, time.monotonic(), waited_for=waited_for)
+        return too_far_behind(shares, self._ledger, limit) if behind > limit else []
 
     def _shares(self) -> Iterable[Share]:
         """Return the shares that may leave memory: all but those of jobs that are being published."""

@@ -125,6 +125,23 @@ def test_captures_at_once_within_a_small_bound_come_to_an_end(
             assert chain.get(f"/receipts/{name}").json()["rounds"] == 0
 
 
+def test_wide_rows_with_small_results_do_not_wait_until_what_the_sink_holds_is_old(
+    tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
+) -> None:
+    """Capture counts bytes of rows, the sink those of results: with rows of 2 KB it would hold all that may be in flight."""
+    (tmp_path / "millstream.toml").write_text(FLIGHTS)
+    source, result = orders(range(40_000))
+    head, *lines = source.splitlines()
+    wide = "".join(f"{line},{'x' * 2_000}\n" for line in lines)
+    (tmp_path / "orders.csv").write_text(f"{head},text\n{wide}")
+    more = {"MILLSTREAM_SINK_AGE": "3600", "MILLSTREAM_SINK_MEMORY": "1GB"}
+    with stack(tmp_path, broker, s3, topic_prefix, "process", "sink", "serve", **FLOW, **more) as chain:
+        chain.logged("sink", "partitions assigned")
+        with pushing(chain, "orders.csv") as [push]:
+            ended(chain, push)
+        chain.assert_result("orders.csv", result, wait=0)
+
+
 def test_a_repair_does_not_wait_for_what_waits_for_it(
     tmp_path: Path, broker: Broker, s3: S3, topic_prefix: str
 ) -> None:

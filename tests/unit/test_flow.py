@@ -18,7 +18,7 @@ from producer.lanes import LARGE, SMALL_LANES, Lanes
 from producer.publish import Position, publish_rows
 from sink.collector import Share
 from sink.ledger import Ledger
-from sink.room import too_far_behind
+from sink.room import QUIET, Reach, too_far_behind
 from tests.jobs import make_job
 from tests.unit.capture_doubles import SETTINGS, Recorder
 from tests.wait import wait_until
@@ -277,6 +277,20 @@ def test_what_is_not_held_in_memory_holds_nothing_that_could_be_put_there() -> N
     waiting = Share(make_job(partitions=3), 0)
     ledger.hold(0, waiting.end, 10)
     assert too_far_behind([waiting], ledger, 10) == []
+
+
+def test_a_sink_lets_go_where_capture_stops_before_it_holds_its_quarter() -> None:
+    """Results of 10 bytes of rows of 2,000: capture has stopped long before a quarter is held by the sink's count."""
+    reach = Reach(16_000_000)
+    reach.came(1_000, 10_000, now=0.0)
+    assert reach.limit(8_000, 1.0, waited_for=True) == 400_000
+    assert reach.limit(8_000, QUIET, waited_for=False) == 400_000, "all is captured: nobody waits"
+    assert reach.limit(0, QUIET, waited_for=True) == 400_000, "it isn't this sink that holds it up"
+    assert reach.limit(8_000, QUIET, waited_for=True) == 0
+    reach.came(1_000, 10_000, now=3.0)
+    assert reach.limit(1_000, 3.1, waited_for=True) == 2_000, "it doesn't stand still again"
+    reach.over()
+    assert reach.limit(1_000, 3.1, waited_for=True) == 400_000
 
 
 @pytest.mark.parametrize("size", ["1MB", "15MB", "15999KB"])
