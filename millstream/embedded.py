@@ -119,7 +119,7 @@ def s3_is_stuck(line: str) -> bool:
     return _JOURNAL.search(line) is not None
 
 
-_JOURNAL = re.compile(r"filer store .*: write \S*/filerldb\S*: ")
+_JOURNAL = re.compile(r": write [^:]*/filerldb\d*/\d+/[^/:]+: ")
 
 
 def s3_answers(state: State) -> bool:

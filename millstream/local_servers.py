@@ -9,7 +9,7 @@ from millstream import embedded, kafka_jars, kafka_server, kafka_startup, proces
 from millstream.embedded import State
 from millstream.kafka_server import Java
 from millstream.process import Command, Process
-from pipeline.errors import Unreachable
+from pipeline.errors import MillstreamError, Unreachable
 from pipeline.settings import Settings
 
 _START_SECONDS = 60.0
@@ -117,6 +117,19 @@ class KafkaBroker:
             say(self._set_aside("Kafka ended while it read them"))
             self.prepare(say)
             process.wait_ready(command, start(), ready, timeout=_START_SECONDS, log=log)
+
+    def mend(self, said: str, say: Callable[[str], None]) -> None:
+        """Set aside data of which a broker that ended said they can't be used, and make anew what somebody removed.
+
+        `said` is the last that it said. What fails is said: the next start tries it again.
+        """
+        try:
+            if self.is_formatted and kafka_server.says_unusable(said):
+                kafka_server.set_aside(self.directory)
+                say(self._set_aside("it ended because of them"))
+            self.prepare(say)
+        except (MillstreamError, OSError) as error:
+            say(f"the broker can't be prepared: {error}")
 
     def _set_aside(self, why: str) -> str:
         return (

@@ -89,7 +89,7 @@ class _Up:
             terse=frozenset(server.name for server in self._servers),
             listeners=[self._milestones.note, self._said.note, self._stuck.note],
         )
-        self._supervisor = Supervisor(_spawner(self._log), self._say, changed=self._write_record)
+        self._supervisor = Supervisor(self._spawn, self._say, changed=self._write_record)
         self._cache = StartupCache(kafka, self._say, os.environ)
         self._provisioned = Provisioned(data, settings)
 
@@ -180,6 +180,14 @@ class _Up:
         self._record.unlink(missing_ok=True)
         self._say("everything has ended")
         self._log.close()
+
+    def _spawn(self, command: Command) -> Process:
+        """Start a process; a broker that ended by itself gets back first what it lacks."""
+        if self._kafka is not None and command == self._kafka.server.command and self._log.servers_run:
+            self._kafka.mend(self._what_kafka_said(), self._say)
+        started = process.start(command)
+        self._log.follow(command.name, started)
+        return started
 
     def _say(self, sentence: str) -> None:
         self._log.write("up", sentence)
@@ -314,15 +322,6 @@ def _milestones(stages: list[Command]) -> dict[str, str]:
     """What each stage logs when it has begun to work, as part of a line."""
     said = {"serve": "serving", "watch": "watching"}
     return {stage.name: said.get(stage.name, "partitions assigned") for stage in stages}
-
-
-def _spawner(log: LogLines) -> Callable[[Command], Process]:
-    def spawn(command: Command) -> Process:
-        started = process.start(command)
-        log.follow(command.name, started)
-        return started
-
-    return spawn
 
 
 def _provision(settings: Settings, own_s3: bool, stopping: threading.Event) -> None:

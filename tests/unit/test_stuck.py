@@ -13,13 +13,18 @@ REFUSED = (
     '"mutation 0: delete file /buckets/results/a.json: filer store delete: delete /buckets/results/a.json : '
     'write /data/s3/data/filerldb2/00/000001.log: no space left on device"'
 )
+NOT_INSERTED = (
+    "E1201 14:12:02.640073 filer.go:301 request_id:cdba39b3-56e9-4f1f-874b-13edea6cbcf5 insert entry /buckets/results/a.json: "
+    "persisting /buckets/results/a.json : write /my data/s3/data/filerldb2/06/000001.log: no space left on device"
+)
 ELSEWHERE = "E1123 00:19:06.483198 volume_write.go:1 write /data/s3/data/5.dat: no space left on device"
 
 
 def test_only_a_journal_that_could_not_be_written_is_for_ever() -> None:
     """What lies in the volumes is written anew with each try."""
-    assert embedded.s3_is_stuck(REFUSED)
-    assert embedded.s3_is_stuck(REFUSED.replace("no space left on device", "file too large"))
+    for line in (REFUSED, NOT_INSERTED):
+        assert embedded.s3_is_stuck(line)
+        assert embedded.s3_is_stuck(line.replace("no space left on device", "file too large"))
     assert not embedded.s3_is_stuck(ELSEWHERE)
 
 
