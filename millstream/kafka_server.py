@@ -71,6 +71,7 @@ _HEAP = (
     "-Xlog:disable",
     "-Xlog:all=error:stderr",
     "--sun-misc-unsafe-memory-access=allow",  # else three lines of warnings about libraries of its own
+    "--enable-native-access=ALL-UNNAMED",  # else four more, as soon as it unpacks its first message
     "-Djava.io.tmpdir=tmp",
     "-Djava.awt.headless=true",
 )

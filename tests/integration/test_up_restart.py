@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 from confluent_kafka import Consumer, TopicPartition
 
-from millstream import ports
+from millstream import kafka_server, ports
 from tests.integration.chain import CONFIGURATION, ROOT, millstream
 from tests.integration.test_up import Up
 
@@ -147,3 +147,32 @@ def test_up_killed_in_the_middle_of_two_jobs_ends_both_right_when_it_is_started_
             tmp_path / "up.log",
         )
         client.close()
+
+
+def test_a_broker_whose_data_are_removed_in_mid_run_comes_back_and_what_was_in_flight_with_it(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    (tmp_path / "millstream.toml").write_text(CONFIGURATION)
+    (tmp_path / "before.csv").write_bytes(csv(20_000))
+    (tmp_path / "after.csv").write_bytes(csv(10_000))
+    [port] = ports.choose(1)
+    with up(tmp_path, env | {"MILLSTREAM_REPAIR_AFTER": "12"}, port) as running:
+        processes = running.record()["processes"]
+        os.kill(processes["process-1"], signal.SIGSTOP)
+        done = millstream("push", "before.csv", folder=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(running.data / "kafka")
+        os.kill(processes["kafka"], signal.SIGKILL)
+        os.kill(processes["process-1"], signal.SIGCONT)
+        until(lambda: kafka_server.answers(running.record()["kafka"]), tmp_path / "up.log")
+        done = millstream("push", "after.csv", "--wait", folder=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        for name, rows in (("before.csv", 20_000), ("after.csv", 10_000)):
+            until(
+                lambda name=name: httpx.get(f"http://127.0.0.1:{port}/results/{name}").status_code == 200,  # type: ignore[misc]
+                tmp_path / "up.log",
+            )
+            assert httpx.get(f"http://127.0.0.1:{port}/results/{name}").content == result(rows)
+    assert "WARNING" not in (tmp_path / "up.log").read_text(), (
+        "the broker's own chatter isn't for the console"
+    )
