@@ -8,44 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from millstream import cli
 from millstream.progress import Lines
+from tests.cli import CALCULATION, ORDERS, run
 from tests.files import Files
-
-ORDERS = 'order_id,quantity,price\n007,3,9.99\n008,x,1\n009,4\n010,5,"2.50"\n'
-CALCULATION = """
-[calculations.orders]
-match = "*.csv"
-id = "order_id"
-columns = { quantity = "BIGINT", price = "DECIMAL(18,2)" }
-outputs = { total = "quantity * price" }
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and an environment without settings of ours."""
-    monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("MILLSTREAM_"):
-            monkeypatch.delenv(name)
-    # It is for a whole process: what the runner gives it as stderr is closed when the command ends.
-    monkeypatch.setattr("pipeline.logs.configure", lambda *_: None)
-    return tmp_path
-
-
-@pytest.fixture
-def orders(folder: Path) -> Path:
-    """The same, with a file and its calculation."""
-    (folder / "orders.csv").write_text(ORDERS)
-    (folder / "millstream.toml").write_text(CALCULATION)
-    return folder
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli._app(), arguments)
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -344,20 +311,6 @@ def test_plain_progress_is_a_line_every_few_seconds() -> None:
         "a.csv: 10,000 rows captured (50%), 1,000 rows/s",
         "a.csv: waits: the sink is 512 MB behind on topic millstream.results",
     ]
-
-
-@pytest.mark.parametrize("path", ["nowhere/computed.csv", "folder"])
-def test_get_names_the_path_that_it_was_given(
-    path: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "folder").mkdir()
-    files = Files()
-    files.published()
-    monkeypatch.setattr("millstream.stores.stores", lambda _: files)
-    done = run("get", "orders.csv", "-o", path)
-    assert done.exit_code == 1
-    assert done.stderr.startswith(f"millstream: {path}: ")
-    assert [found.name for found in folder.iterdir()] == ["folder"]
 
 
 def test_cancel_ends_a_running_job_and_says_where_there_is_nothing_to_cancel(
