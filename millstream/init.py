@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.calculations import pattern_of
 from pipeline.dialect import DialectOverrides
 from pipeline.duck import Connection, connect
 from pipeline.errors import UsageError
 from pipeline.names import name_of
 from pipeline.settings import config_file, load
+from pipeline.shell import shell
 from pipeline.sql_text import fold, literal, quote
 from producer.local import chunks
 from producer.reader import read
@@ -61,13 +63,13 @@ def init(path: Path, told: DialectOverrides) -> str:
         block = next(read(file.path, dialect, columns, block=SAMPLE), None)
         empty = pa.table({column: pa.array([], pa.string()) for column in columns})
         guesses = guess_types(block.table() if block is not None else empty)
-    text = declaration(_label(name, declared), name, guesses)
+    text = declaration(_label(name, declared), name, guesses, told)
     head = there.rstrip("\n") + "\n\n" if there else "# What Millstream computes from which files.\n\n"
     target.write_text(head + text, encoding="utf-8")
     return (
         f"{target} {'has one calculation more' if there else 'written'}: {path} has {len(columns)} columns, "
         f"{dialect.describe()}.\nThe output in it is an example: change it, and see what it does with  "
-        f"millstream try {path}"
+        f"{shell('millstream try', path)}"
     )
 
 
@@ -116,21 +118,29 @@ def _guess(con: Connection, name: str) -> Guess:
     return Guess(name, kind, tuple(found or ()) if kind else (), bool(unique))
 
 
-def declaration(label: str, name: str, guesses: Sequence[Guess]) -> str:
-    """Return the calculation as TOML: an id, the columns with a type, the others as comments, an example of an output."""
+def declaration(label: str, name: str, guesses: Sequence[Guess], told: DialectOverrides) -> str:
+    """Return the calculation as TOML: an id, the columns with a type, the others as comments, an example of an output.
+
+    `told` is what was said of how the file is written; the calculation keeps it, since its files can't be read without.
+    """
     identity = next((guess for guess in guesses if guess.unique), guesses[0])
     typed = [guess for guess in guesses if guess.kind and guess is not identity]
     missing = sorted({text for guess in typed for text in guess.missing})
     table = f"calculations.{_key(label)}"
     lines = [
         f"[{table}]",
-        f"match = {_string(_pattern(name))}  # which names this is for; * stands for anything",
+        f"match = {_string(pattern_of(name))}  # which names this is for; * stands for anything",
         f"id = {_string(identity.name)}  # copied as it is into the result; or a list of columns",
     ]
     if missing:
         lines.append(
             f"nulls = [{', '.join(_string(text) for text in ('', *missing))}]  # missing, in columns with a type"
         )
+    if known := told.model_dump(exclude_none=True):
+        pairs = (
+            f"{key} = {value if isinstance(value, int) else _string(value)}" for key, value in known.items()
+        )
+        lines.append(f"dialect = {{ {', '.join(pairs)} }}  # how the file is written")
     lines += ["", f"[{table}.columns]  # the columns with a type; all others are text"]
     for guess in guesses:
         lead = "" if guess in typed else "# "
@@ -164,11 +174,6 @@ def _numbered(name: str) -> Iterator[str]:
     while True:
         yield f"{name}_{number}"
         number += 1
-
-
-def _pattern(name: str) -> str:
-    """Return a pattern that matches this very name."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _identifier(name: str) -> str:

@@ -206,7 +206,7 @@ def _suggest(name: str, file: Any, told: Any) -> str:
     dialect, columns = sniff(file.path, told, encoding=file.encoding)
     block = next(read(file.path, dialect, columns, block=SAMPLE), None)
     empty = pa.table({column: pa.array([], pa.string()) for column in columns})
-    return declaration("mine", name, guess_types(block.table() if block is not None else empty))
+    return declaration("mine", name, guess_types(block.table() if block is not None else empty), told)
 
 
 def _error(text: str) -> bytes:

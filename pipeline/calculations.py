@@ -161,6 +161,11 @@ def choose(calculations: Iterable[Calculation], name: str) -> Calculation:
     raise CalculationError(_how_to_declare(declared, name))
 
 
+def pattern_of(name: str) -> str:
+    """Return a pattern that matches this very name."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
 def _how_to_declare(declared: list[Calculation], name: str) -> str:
     patterns = [calculation.match for calculation in declared]
     if not patterns:
@@ -177,7 +182,7 @@ def _how_to_declare(declared: list[Calculation], name: str) -> str:
     return f"""no calculation matches {name!r} ({there}). Write one into millstream.toml:
 
     [calculations.{label}]
-    match = {json.dumps(name, ensure_ascii=False)}
+    match = {json.dumps(pattern_of(name), ensure_ascii=False)}
     id = "a_column_that_names_the_row"
     columns = {{ a_number = "DECIMAL(18,2)" }}
     outputs = {{ a_result = "a_number * 2" }}

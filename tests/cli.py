@@ -1,6 +1,7 @@
 """The command line, run in this process, and the folders that it is run in."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,9 @@ def orders(folder: Path) -> Path:
 def run(*arguments: str) -> Result:
     """Run a command, given as its words."""
     return CliRunner().invoke(cli._app(), arguments)
+
+
+def shell_words(command: str) -> list[str]:
+    """Return the words that a shell makes of a command which was shown to be copied."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True)
+    return [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]]
