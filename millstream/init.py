@@ -18,6 +18,7 @@ from pipeline.names import name_of
 from pipeline.settings import config_file, load
 from pipeline.shell import shell
 from pipeline.sql_text import fold, literal, quote
+from producer.first_look import look
 from producer.local import chunks
 from producer.reader import read
 from producer.sniff import sniff
@@ -49,6 +50,7 @@ def init(path: Path, told: DialectOverrides) -> str:
 
     Raises UsageError where a calculation for it is there already, InputError where the file can't be read.
     """
+    look(path)
     name = name_of(path.name)
     target = config_file()
     there = target.read_text(encoding="utf-8") if target.exists() else ""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
 from pipeline.printable import flat
@@ -14,7 +13,8 @@ from pipeline.states import counted
 from processor.calculate import Calculated, Calculator
 from processor.functions import Functions
 from producer.content import merged
-from producer.local import chunks, require
+from producer.first_look import calculation_for
+from producer.local import chunks
 from producer.prepare import Prepared, prepare
 from producer.reader import Block, read
 from producer.spool import spool
@@ -38,9 +38,8 @@ def trial(
 
     Raises InputError or CalculationError where no job could be made of the file, Hold where a Python function can't be loaded.
     """
-    require(path)
     name = name_of(name if name is not None else path.name)
-    calculation = choose(settings.calculations.values(), name)
+    calculation = calculation_for(path, name, settings.calculations.values(), told.encoding)
     known = merged(calculation.dialect, told)
     with spool(chunks(path), str(path), settings.spool_folder, encoding=known.encoding) as file:
         prepared = prepare(calculation, file, known)

@@ -31,13 +31,27 @@ _KINDS = (
     (b"BZh", "bzip2 data", "compress it with gzip or zstd"),
     (b"\xfd7zXZ\0", "xz data", "compress it with gzip or zstd"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and upload the CSV in it"),
+    (b"PK\x05\x06", "an empty zip archive", "upload a CSV file"),
+    (b"Rar!", "a RAR archive", "unpack it and upload the CSV in it"),
+    (b"{\\rtf", "a document of an office program", _EXPORT),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save it as CSV UTF-8"),
+    (b"\x89HDF", "an HDF5 file", _EXPORT),
     (b"ARROW1", "an Arrow file", _EXPORT),
     (b"Obj\x01", "an Avro file", _EXPORT),
     (b"ORC", "an ORC file", _EXPORT),
     (b"SQLite format 3\0", "an SQLite database", _EXPORT),
     (b"\x7fELF", "a program", "upload a CSV file"),
 )
+_SHEET = "save it as CSV UTF-8"
+_ZIPPED = (
+    ((b"xl/", b"spreadsheetml"), "an Excel workbook", _SHEET),
+    ((b"opendocument.spreadsheet",), "an OpenDocument spreadsheet", _SHEET),
+    ((b"Index/Document.iwa", b"Index/Tables/"), "a Numbers spreadsheet", _EXPORT),
+    ((b"word/", b"ppt/", b"opendocument.", b"epub+zip"), "a document of an office program", _EXPORT),
+    ((b"[Content_Types].xml",), "an Excel workbook", _SHEET),  # its further names may be far behind
+)
+"""What zip archives are, by what stands in them."""
+
 _SUGGESTION = "name its encoding, for example --encoding cp1252 (Windows), latin-1, cp1250 or shift_jis"
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x01\x1a\x1b\x1c\x1d\x1e\x1f"))  # ^A, FS to US are delimiters
 
@@ -66,6 +80,7 @@ def detect(head: bytes, key: str, told: str | None) -> tuple[str, int]:
         for mark, marked in _MARKS:
             if head.startswith(mark) and marked.startswith(family):
                 return marked, len(mark)
+        refuse_known(head, key)
         return encoding, 0
     for mark, marked in _MARKS:
         if head.startswith(mark):
@@ -74,17 +89,25 @@ def detect(head: bytes, key: str, told: str | None) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _refuse_binary(head: bytes, key: str) -> None:
+def refuse_known(head: bytes, key: str) -> None:
+    """Raise InputError for a file that begins as a known kind does which is no CSV, saying what to do with it."""
     binary = not head[:512].isascii() or b"\0" in head[:512]
-    for magic, kind, advice in _KINDS:
+    inside = [found for signs, *found in _ZIPPED if any(sign in head for sign in signs)]
+    for magic, *found in _KINDS:
         if head.startswith(magic) and (binary or not magic.isalnum()):  # a header may begin with ORC
-            if magic == _ZIP and (b"[Content_Types].xml" in head or b"xl/" in head):
-                raise InputError(f"{key} is no CSV: it seems to be an Excel workbook; save it as CSV UTF-8")
+            kind, advice = inside[0] if inside and magic == _ZIP else found
             raise InputError(f"{key} is no CSV: it seems to be {kind}; {advice}")
     if head[257:262] == b"ustar":
         raise InputError(f"{key} is no CSV: it seems to be a tar archive; upload the CSV in it")
-    if head[:1024].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+    start = head[:1024].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
         raise InputError(f"{key} is no CSV: it seems to be a web page; download the file itself")
+    if start.startswith(b"<?xml"):
+        raise InputError(f"{key} is no CSV: it seems to be an XML document; {_EXPORT}")
+
+
+def _refuse_binary(head: bytes, key: str) -> None:
+    refuse_known(head, key)
     if (nulls := head.count(0)) and len(head) > 3:
         even, odd = head[::2].count(0), head[1::2].count(0)
         if nulls > len(head) / 3 and min(even, odd) * 10 < nulls:

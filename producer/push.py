@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import layout, records, traces
-from pipeline.calculations import choose
 from pipeline.dialect import DialectOverrides
 from pipeline.errors import (
     CalculationError,
@@ -35,8 +34,9 @@ from pipeline.states import counted
 from producer.capture import Capture
 from producer.content import Content, merged, source_of, telling
 from producer.ending import replaced_by_refused
+from producer.first_look import calculation_for
 from producer.heartbeat import ended
-from producer.local import chunks, require
+from producer.local import chunks
 from producer.patience import Patience
 from producer.prepare import Prepared, prepare
 from producer.progress import Progress, Silent
@@ -150,10 +150,9 @@ def _look_at(
     send: bool = False,
 ) -> _File:
     """Find out all that has to be right about a file; with `send`, its upload begins meanwhile if it is large."""
-    require(path)
     suffix = next((suffix for suffix in COMPRESSIONS if path.name.endswith(suffix)), "")
     name = name_of(name if name is not None else path.name)
-    calculation = choose(settings.calculations.values(), name)
+    calculation = calculation_for(path, name, settings.calculations.values(), told.encoding)
     known = merged(calculation.dialect, told)
     size, sending = path.stat().st_size, None
     if send and size >= LARGE:
