@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipeline.printable import plain
+from pipeline.printable import flat
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -24,29 +24,43 @@ def given(name: str) -> str | None:
     return found[-1] if found else None
 
 
-def quiet_settings(*, beside_up: bool = True) -> "Settings":
-    """Read all settings, for a command that a person waits for: of what is logged only warnings show, unless more was asked."""
+def quiet_settings(*, beside_up: bool = True, calculations: bool = True) -> "Settings":
+    """Read all settings, for a command that a person waits for: of what is logged only warnings show, unless more was asked.
+
+    A command that needs no `calculations` isn't stopped by one that can't be right: it is warned of, and there are none then.
+    """
+    from pipeline.errors import BadCalculation
     from pipeline.logs import configure
 
-    found = settings(beside_up=beside_up)
+    try:
+        found = settings(beside_up=beside_up)
+    except BadCalculation as error:
+        if calculations:
+            raise
+        found = settings(beside_up=beside_up, calculations=False)
+        _warn(f"{str(error).splitlines()[0]} (not needed here; push and try stop at it)")
     level = "warning" if found.log_level == "info" else found.log_level
     configure(found.model_copy(update={"log_level": level}), "millstream")
     return found
 
 
-def settings(*, beside_up: bool = True, **flags: Any) -> "Settings":
+def settings(*, beside_up: bool = True, calculations: bool = True, **flags: Any) -> "Settings":
     """Read all settings: file, environment, flags, and what a running `up` says unless `beside_up` is false.
 
-    Warns on stderr where they name another server than that `up` works with. Raises SettingsError.
+    Without `calculations` there are none, and nothing of them is checked. Warns on stderr where the settings name another
+    server than that `up` works with. Raises SettingsError.
     """
     from pipeline.settings import disagreement, load
 
-    found = load(
-        beside_up=beside_up, **_values() | {name: value for name, value in flags.items() if value is not None}
-    )
+    given = _values() | {name: value for name, value in flags.items() if value is not None}
+    found = load(beside_up=beside_up, calculations=calculations, **given)
     if beside_up and (warning := disagreement(found)):
-        print(f"millstream: warning: {plain(warning)}", file=sys.stderr)
+        _warn(warning)
     return found
+
+
+def _warn(text: str) -> None:
+    print(f"millstream: warning: {flat(text)}", file=sys.stderr)
 
 
 def _values() -> dict[str, Any]:

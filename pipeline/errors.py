@@ -8,6 +8,7 @@
     └── Permanent                 report; trying again changes nothing
         ├── UsageError            exit code 2: the caller has to change the command or the settings
         │   ├── SettingsError     a setting is missing, misspelt or out of range
+        │   │   └── BadCalculation  only calculations are: a command that needs none can do without
         │   └── NameRefused       a name that can't be a file's name
         ├── InputError            the upload can't be read as CSV, or is gone
         ├── CalculationError      the calculation doesn't fit the file, or isn't allowed
@@ -60,6 +61,10 @@ class UsageError(Permanent):
 class SettingsError(UsageError):
     """A setting is missing, misspelt or out of range; the message names it, its value and what would be
     right."""
+
+
+class BadCalculation(SettingsError):
+    """All that is wrong with the settings is in their calculations."""
 
 
 class NameRefused(UsageError):

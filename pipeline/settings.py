@@ -31,7 +31,7 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from pipeline import crash
 from pipeline.calculations import Calculation
-from pipeline.errors import SettingsError
+from pipeline.errors import BadCalculation, SettingsError
 from pipeline.limits import size_in_bytes
 
 CONFIG_FILE = "millstream.toml"
@@ -287,12 +287,15 @@ class Settings(BaseSettings):
         return f"{self.topic_prefix}.progress"
 
 
-def load(folder: Path | None = None, *, beside_up: bool = True, **flags: Any) -> Settings:
+def load(
+    folder: Path | None = None, *, beside_up: bool = True, calculations: bool = True, **flags: Any
+) -> Settings:
     """Read the settings for commands run in `folder` (the working directory); flags that are None say nothing.
 
-    A running `up` stands in for what none of them says, unless `beside_up` is false.
+    A running `up` stands in for what none of them says, unless `beside_up` is false. Without `calculations` there are none,
+    whatever is said of them.
 
-    Raises SettingsError naming the setting, its value and what would be right.
+    Raises SettingsError naming the setting, its value and what would be right, BadCalculation where it is calculations alone.
     """
     folder = folder or Path.cwd()
     file = config_file(folder)
@@ -321,6 +324,13 @@ def load(folder: Path | None = None, *, beside_up: bool = True, **flags: Any) ->
             lower = (InitSettingsSource(settings_cls, values) for values in (written, running))
             return (init_settings, env_settings, *lower)
 
+        @model_validator(mode="before")
+        @classmethod
+        def _leave_out(cls, values: Any) -> Any:
+            if calculations or not isinstance(values, dict):
+                return values
+            return {name: value for name, value in values.items() if name != "calculations"}
+
     try:
         loaded = Loaded(**given)
         loaded._chosen = chosen.all
@@ -331,7 +341,8 @@ def load(folder: Path | None = None, *, beside_up: bool = True, **flags: Any) ->
             f"{PREFIX}{field.upper()} in the environment: not valid JSON: {error.__cause__}"
         ) from error
     except ValidationError as error:
-        raise SettingsError(_explain(error, chosen)) from None
+        bad = all(problem["loc"][:1] == ("calculations",) for problem in error.errors())
+        raise (BadCalculation if bad else SettingsError)(_explain(error, chosen)) from None
 
 
 @dataclass(frozen=True, slots=True)

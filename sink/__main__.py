@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["store"]:
             with Ending() as ending:
-                store(settings.load(), ending)
+                store(settings.load(calculations=False), ending)
                 leave(0)
         case ["serve"]:
             with Ending() as ending:

@@ -21,7 +21,7 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     from pipeline.printable import plain
     from sink.withdraw import cancel
 
-    both = stores(options.quiet_settings())
+    both = stores(options.quiet_settings(calculations=False))
     end = cancel(both.results, name_of(name), "millstream cancel")
     if end.state != "cancelled":
         raise JobEnded(

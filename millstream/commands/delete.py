@@ -19,6 +19,6 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     from pipeline.printable import plain
     from sink.withdraw import delete
 
-    both = stores(options.quiet_settings())
+    both = stores(options.quiet_settings(calculations=False))
     delete(both.uploads, both.results, name_of(name))
     print(plain(f"{name}  deleted"))

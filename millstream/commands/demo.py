@@ -11,4 +11,4 @@ def command() -> None:
     from millstream import options
     from millstream.demo import demo
 
-    demo(options.settings(beside_up=False))
+    demo(options.settings(beside_up=False, calculations=False))

@@ -37,7 +37,7 @@ def command(
     from pipeline.states import look
 
     called = name_of(name)
-    settings = options.quiet_settings()
+    settings = options.quiet_settings(calculations=False)
     file = None
     if output is not None and output != target.STDOUT:
         file = target.file_for(output, called, force=force)

@@ -12,7 +12,7 @@ def command() -> None:
     from pipeline.signals import Ending
 
     with Ending() as ending:
-        settings = options.settings()
+        settings = options.settings(calculations=False)
         from sink.__main__ import store
 
         store(settings, ending)

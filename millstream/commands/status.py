@@ -27,7 +27,7 @@ def command(
     from pipeline.printable import flat, plain
     from pipeline.states import look
 
-    settings = options.quiet_settings()
+    settings = options.quiet_settings(calculations=False)
     both = stores(settings)
     if name is None:
         names = _names(both)

@@ -29,7 +29,7 @@ def command(
     from millstream.top import as_json, as_tables
     from millstream.watching import Look, watching
 
-    settings = options.quiet_settings()
+    settings = options.quiet_settings(calculations=False)
     console = Console(width=None if sys.stdout.isatty() else 160)
     with watching(settings) as picture:
         look = Look(stores(settings), picture)

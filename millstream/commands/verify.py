@@ -25,6 +25,6 @@ def command(
     from pipeline.names import name_of
     from pipeline.printable import plain
 
-    both = stores(options.quiet_settings())
+    both = stores(options.quiet_settings(calculations=False))
     for found in verify(both.uploads, both.results, name_of(name), deep=deep):
         print(plain(found))
