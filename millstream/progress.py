@@ -111,7 +111,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """See Progress."""
-        self._bars.console.print(plain(text), markup=False, highlight=False)
+        self._bars.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
     def captured(self, name: str, rows: int, share: float | None) -> None:
         """See Progress."""

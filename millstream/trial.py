@@ -8,6 +8,7 @@ import pyarrow as pa
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
 from pipeline.printable import flat
+from pipeline.reasons import grouped, listed
 from pipeline.settings import Settings, config_file
 from pipeline.states import counted
 from processor.calculate import Calculated, Calculator
@@ -21,9 +22,6 @@ from producer.spool import spool
 
 _FURTHER = 1000
 """Rows that are computed, at least: a table of twenty seldom shows what is wrong with a file."""
-
-_REASONS = 5
-"""Different reasons of rejects among them that are shown."""
 
 _WIDEST = 40
 """Characters of a cell that are shown."""
@@ -95,13 +93,7 @@ def _shown(
 def _further(rows: int, rejects: dict[int, str]) -> Iterator[str]:
     """Say what becomes of more rows than are shown; `rejects` has the reason by row number."""
     yield f"of the first {counted(rows, 'row')}, {len(rejects) or 'none'} would be rejected"
-    first: dict[str, int] = {}
-    for row, why in rejects.items():
-        first.setdefault(why, row)
-    for why, row in list(first.items())[:_REASONS]:
-        yield f"    row {row}: {flat(why)}"
-    if len(first) > _REASONS:
-        yield f"    and {counted(len(first) - _REASONS, 'further reason')}"
+    yield from listed(grouped(rejects.items()))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:

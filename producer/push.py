@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import layout, records, traces
@@ -21,7 +21,6 @@ from pipeline.errors import (
     JobEnded,
     MillstreamError,
     NotFound,
-    Permanent,
     PreconditionFailed,
     Unreachable,
     UsageError,
@@ -30,6 +29,7 @@ from pipeline.jobs import Captured, End, Job, NameRecord
 from pipeline.kafka import Publisher
 from pipeline.names import COMPRESSIONS, name_of
 from pipeline.settings import Settings
+from pipeline.shell import shell, word
 from pipeline.states import counted
 from producer.capture import Capture
 from producer.content import Content, merged, source_of, telling
@@ -45,6 +45,7 @@ from producer.sending import LARGE, Sending
 from producer.spool import Spool, spool
 from producer.stage import Stage, open_stage, uploads_bucket
 from producer.take_on import Look, Upload, take_on
+from producer.verdict import MostRejects, details, too_many, verdict
 from producer.wait import wait_for_end
 
 POLL = 0.5
@@ -81,6 +82,11 @@ class _Push:
     progress: Progress
     check: Callable[[], None] = lambda: None
     """Raises where the broker has gone away."""
+    wait: bool = False
+    done: list[Job] = field(default_factory=list)
+    """Those that were published before."""
+    otherwise: list[str] = field(default_factory=list)
+    """What is to be said of results that are computed otherwise than they would be today."""
 
 
 def push(
@@ -90,18 +96,23 @@ def push(
     name: str | None = None,
     wait: bool = False,
     again: bool = False,
+    max_rejects: str | None = None,
     dialect: DialectOverrides | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Upload and capture each file; with `wait`, return once all of their results are published.
 
     `name` is what a single file is to be called, else its own name; a suffix .gz or .zst stays on the key. `dialect` has what
-    is known of how the files are written. Raises UsageError, InputError, CalculationError
-    before anything is uploaded; Unreachable; JobEnded where a job ended otherwise than published.
+    is known of how the files are written. `max_rejects` is how many rows of each file may be rejected, as `10` or `0.5%`.
+    Raises UsageError, InputError, CalculationError before anything is uploaded; Unreachable; JobEnded, once all files are dealt
+    with, where a job ended otherwise than published, has more rejects, or was computed otherwise than it would be today.
     """
     traces.configure(settings, "push")
     progress = progress or Silent()
     told = dialect or DialectOverrides()
+    most = MostRejects.parse(max_rejects) if max_rejects is not None else None
+    if most is not None and not wait:
+        raise UsageError("--max-rejects: how many there are is known once the result is there; add --wait")
     if name is not None and len(paths) > 1:
         raise UsageError(f"--name {name}: it is for one file, and there are {len(paths)}")
     with ExitStack() as contents:
@@ -127,7 +138,7 @@ def push(
         forgiving = Forgiving(stage.results, [file.key for file in files])
         patience = Patience(settings.kafka, lambda: publisher.pending())  # noqa: PLW0108  # made in the next line
         publisher = Publisher(settings, patience.check)
-        here = _Push(stage, told, again, publisher, forgiving, contents, progress, patience.check)
+        here = _Push(stage, told, again, publisher, forgiving, contents, progress, patience.check, wait)
         try:
             jobs = [_push(here, file, name) for file, name in zip(files, names, strict=True)]
         except BaseException:
@@ -135,8 +146,11 @@ def push(
                 forgiving.finish()
             raise
         forgiving.finish()
+    failed = list(dict.fromkeys(here.otherwise))
     if wait:
-        _wait(stage, [job for job in jobs if job is not None], progress)
+        failed += _wait(stage, [*here.done, *(job for job in jobs if job is not None)], progress, most)
+    if failed:
+        raise JobEnded("\n".join(failed))
 
 
 def _look_at(
@@ -207,8 +221,13 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
         look = None
         here.forgiving.taken_on(file.key)
         if upload.end is not None:
-            _known(upload, upload.end, here.progress)
+            _known(here, file, upload.job, upload.end)
             return None
+        if not upload.new and (difference := _difference(upload.job, file.prepared)):
+            here.otherwise.append(
+                f"{upload.job.name}: its result (generation {upload.job.generation}), which is on its way already, is computed "
+                f"{difference}; {_anew(here, file)} computes it anew"
+            )
         try:
             captured = _capture(here, upload)
         except PreconditionFailed:
@@ -223,13 +242,41 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
         return upload.job
 
 
-def _known(upload: Upload, end: End, progress: Progress) -> None:
+def _known(here: _Push, file: _File, job: Job, end: End) -> None:
     """Say what became of a content that is known; raise JobEnded where it isn't published."""
     if end.state != "published":
-        raise JobEnded(f"{ended(upload.job, end)}; the same content again: --again computes it anew")
-    progress.say(
-        f"{upload.job.name}: already done (generation {upload.job.generation}); --again computes it anew"
+        raise JobEnded(f"{ended(job, end)}; {_anew(here, file)} computes it anew")
+    if difference := _difference(job, file.prepared):
+        here.otherwise.append(
+            f"{job.name}: nothing was done: the same content was computed before (generation {job.generation}), {difference}; "
+            f"{_anew(here, file)} computes it anew"
+        )
+        return
+    here.progress.say(
+        f"{job.name}: already done (generation {job.generation}); {_anew(here, file)} computes it anew"
     )
+    here.done.append(job)
+
+
+def _difference(job: Job, today: Prepared) -> str | None:
+    """Say how a job's result is computed otherwise than it would be today; None where it isn't."""
+    calculation = today.bound.calculation
+    if job.digest != calculation.digest:
+        return f"by another calculation than [calculations.{calculation.label}] is today"
+    if job.dialect != today.dialect:
+        return f"from the file read as {job.dialect.describe()}, and today it is {today.dialect.describe()}"
+    return None
+
+
+def _anew(here: _Push, file: _File) -> str:
+    """Return the command that computes a file anew, as it can be copied into a shell."""
+    words = ["millstream push --again"]
+    words += ["--wait"] if here.wait else []
+    words += [f"--name={word(file.name)}"] if name_of(file.path.name) != file.name else []
+    words += [
+        f"--{flag}={word(str(value))}" for flag, value in here.told.model_dump(exclude_none=True).items()
+    ]
+    return shell(" ".join(words), file.path)
 
 
 def _capture(here: _Push, upload: Upload) -> Captured | None:
@@ -266,22 +313,21 @@ def _capture(here: _Push, upload: Upload) -> Captured | None:
     return outcome
 
 
-def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress) -> None:
-    """Wait until all jobs have ended; raise JobEnded afterwards for the first that wasn't published."""
-    failed: Permanent | None = None
+def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress, most: MostRejects | None) -> list[str]:
+    """Wait until all jobs have ended, and say what became of them; return what went wrong, a sentence each."""
+    failed = []
     for job in jobs:
         try:
             receipt = wait_for_end(stage.results, job)
         except JobEnded as error:
-            if failed is not None:
-                progress.say(str(error))
-            failed = failed or error
-        else:
-            if receipt is None:
-                progress.say(f"{job.name}: published, and by now replaced by a newer upload's result")
-            else:
-                progress.say(
-                    f"{job.name}: published, {counted(receipt.results, 'row')} and {counted(receipt.rejected, 'reject')}"
-                )
-    if failed is not None:
-        raise failed
+            failed.append(str(error))
+            continue
+        if receipt is None:
+            progress.say(f"{job.name}: published, and by now replaced by a newer upload's result")
+            continue
+        progress.say(verdict(receipt))
+        for line in details(stage.results, receipt, stage.settings.http):
+            progress.say(line)
+        if most is not None and most.exceeded(receipt):
+            failed.append(too_many(receipt, most))
+    return failed

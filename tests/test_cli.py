@@ -223,7 +223,7 @@ def test_try_says_how_many_of_the_first_thousand_rows_would_be_rejected(orders: 
     assert done.stdout.splitlines()[-3:] == [
         "1 row = 1 result + 0 rejected",
         "of the first 1,000 rows, 2 would be rejected",
-        "    row 500: quantity: 'x' is not BIGINT",
+        "    2 ×  row 500: quantity: 'x' is not BIGINT",
     ]
 
 

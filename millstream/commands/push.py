@@ -20,6 +20,14 @@ def command(
     again: Annotated[
         bool, typer.Option("--again", help="Compute it anew, though it is known already.")
     ] = False,
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|N%",
+            help="With --wait: how many rows of each file may be rejected; exit code 1 where more are.",
+            show_default=False,
+        ),
+    ] = None,
     delimiter: dialect.Delimiter = None,
     quote: dialect.Quote = None,
     escape: dialect.Escape = None,
@@ -28,8 +36,8 @@ def command(
 ) -> None:
     """Upload CSV files and send their rows to be computed.
 
-    A file is known by its content: pushing the same again does nothing but say so. With --wait the exit code is 0 only if the
-    result is there.
+    A file is known by its content: pushing the same again does nothing but say so, with exit code 1 where its calculation has
+    changed since. With --wait the exit code is 0 only if the result is there.
 
     Example:  millstream push orders.csv --wait
     """
@@ -42,6 +50,15 @@ def command(
     runtime.tune()
     shown = progress()
     try:
-        push(files, settings, name=name, wait=wait, again=again, dialect=overrides, progress=shown)
+        push(
+            files,
+            settings,
+            name=name,
+            wait=wait,
+            again=again,
+            max_rejects=max_rejects,
+            dialect=overrides,
+            progress=shown,
+        )
     finally:
         shown.close()
