@@ -171,6 +171,11 @@ class End(Record):
     receipt: "Receipt | None" = None
     ended: datetime
 
+    @property
+    def why(self) -> str | None:
+        """The reason, where it says more than the state does."""
+        return None if self.state == "deleted" else self.reason
+
 
 class Receipt(Record):
     """The account of a finished job. rows = results + rejected; the reader serves what `output` names.

@@ -117,7 +117,7 @@ class State:
             return (
                 f"published: {counted(done.rows, 'row')} in, {done.results:,} out, {done.rejected:,} rejected"
             )
-        return f"{self.state}: {self.reason}" if self.reason else self.state
+        return f"{self.state}: {self.reason}" if self.reason and self.state != "deleted" else self.state
 
 
 def look(uploads: ObjectStore, results: ObjectStore, name: str) -> State:

@@ -48,6 +48,4 @@ class Heartbeat(Renewal):
 
 def ended(job: Job, end: End) -> str:
     """Return a sentence about a job that ended."""
-    return f"{job.name} (generation {job.generation}) was {end.state}" + (
-        f": {end.reason}" if end.reason else ""
-    )
+    return f"{job.name} (generation {job.generation}) was {end.state}" + (f": {end.why}" if end.why else "")

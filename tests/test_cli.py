@@ -338,7 +338,7 @@ def test_delete_takes_everything_back(orders: Path, monkeypatch: pytest.MonkeyPa
     assert run("delete", "orders.csv").stdout == "orders.csv  deleted\n"
     done = run("get", "orders.csv")
     assert done.exit_code == 1
-    assert "orders.csv has no result: deleted: it was deleted" in done.stderr
+    assert "orders.csv has no result: it was deleted" in done.stderr
     done = run("delete", "other.csv")
     assert done.exit_code == 1
     assert "other.csv: there is no upload and no result of that name" in done.stderr

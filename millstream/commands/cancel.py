@@ -26,6 +26,6 @@ def command(name: Annotated[str, typer.Argument(help="The file's name.", show_de
     if end.state != "cancelled":
         raise JobEnded(
             f"{name} was {end.state} already"
-            + (f": {end.reason}" if end.reason else "; there is nothing to cancel")
+            + (f": {end.why}" if end.why else "; there is nothing to cancel")
         )
     print(plain(f"{name}  cancelled"))

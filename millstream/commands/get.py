@@ -44,7 +44,8 @@ def command(
     both = stores(settings)
     state = look(both.uploads, both.results, called)
     if state.served is None or state.served.output is None:
-        raise NotFound(f"{name} has no result: {state.summary}")
+        why = state.reason if state.state == "deleted" else state.summary
+        raise NotFound(f"{name} has no result: {why}")
     if state.state != "published":
         older = f"millstream: this is an older result; the newest is {state.summary}"
         print(plain(older), file=sys.stderr)

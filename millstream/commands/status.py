@@ -1,5 +1,6 @@
 """`millstream status`: where files are."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +17,9 @@ def command(
     name: Annotated[
         str | None, typer.Argument(help="A file's name; all files without it.", show_default=False)
     ] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="List deleted files, too.")] = False,
 ) -> None:
-    """Say where a file is on its way, or where all files are.
+    """Say where a file is on its way, or where all files are that haven't been deleted.
 
     Example:  millstream status orders.csv
     """
@@ -32,8 +34,15 @@ def command(
     if name is None:
         names = _names(both)
         width = max((len(flat(each)) for each in names), default=0)
+        left_out = 0
         for each in names:
-            print(f"{flat(each):<{width}}  {plain(look(both.uploads, both.results, each).summary)}")
+            found = look(both.uploads, both.results, each)
+            if found.state == "deleted" and not deleted:
+                left_out += 1
+                continue
+            print(f"{flat(each):<{width}}  {plain(found.summary)}")
+        if left_out == len(names):
+            print(f"no files{' but deleted ones' if left_out else ''}", file=sys.stderr)
         return
     state = look(both.uploads, both.results, name_of(name))
     if state.state == "unknown":
