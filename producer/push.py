@@ -226,7 +226,7 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
         if not upload.new and (difference := _difference(upload.job, file.prepared)):
             here.otherwise.append(
                 f"{upload.job.name}: its result (generation {upload.job.generation}), which is on its way already, is computed "
-                f"{difference}; {_anew(here, file)} computes it anew"
+                f"{difference}; to compute it anew:  {_anew(here, file)}"
             )
         try:
             captured = _capture(here, upload)
@@ -245,15 +245,15 @@ def _push(here: _Push, file: _File, name: _Name) -> Job | None:
 def _known(here: _Push, file: _File, job: Job, end: End) -> None:
     """Say what became of a content that is known; raise JobEnded where it isn't published."""
     if end.state != "published":
-        raise JobEnded(f"{ended(job, end)}; {_anew(here, file)} computes it anew")
+        raise JobEnded(f"{ended(job, end)}; to compute it anew:  {_anew(here, file)}")
     if difference := _difference(job, file.prepared):
         here.otherwise.append(
             f"{job.name}: nothing was done: the same content was computed before (generation {job.generation}), {difference}; "
-            f"{_anew(here, file)} computes it anew"
+            f"to compute it anew:  {_anew(here, file)}"
         )
         return
     here.progress.say(
-        f"{job.name}: already done (generation {job.generation}); {_anew(here, file)} computes it anew"
+        f"{job.name}: already done (generation {job.generation}); to compute it anew:  {_anew(here, file)}"
     )
     here.done.append(job)
 

@@ -80,7 +80,7 @@ def test_the_same_content_with_another_calculation_is_not_done(
             "by another calculation than [calculations.orders] is today" if changed == "formula" else "cp1252"
         )
         assert said in done.stderr
-    command = re.search(r"; (millstream push .*) computes it anew", done.stderr)
+    command = re.search(r"; to compute it anew:  (millstream push .*)", done.stderr)
     assert command is not None
     assert run(*shell_words(command[1])[1:]).exit_code == 0
     done = run("push", "orders.csv", *flags)
@@ -101,7 +101,7 @@ def test_the_command_that_computes_anew_has_name_and_flags(services: Services, o
     arguments = ["--name", "a b.csv", "--delimiter", "semicolon", "--quote", "none", "--", "-my file.csv"]
     assert run("push", "--wait", *arguments).exit_code == 0
     done = run("push", *arguments)
-    command = re.search(r"; (millstream push .*) computes it anew", done.stderr)
+    command = re.search(r"; to compute it anew:  (millstream push .*)", done.stderr)
     assert command is not None
     assert shell_words(command[1])[1:] == [
         "push",
