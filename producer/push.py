@@ -28,6 +28,7 @@ from pipeline.errors import (
 from pipeline.jobs import Captured, End, Job, NameRecord
 from pipeline.kafka import Publisher
 from pipeline.names import COMPRESSIONS, name_of
+from pipeline.reasons import of_result
 from pipeline.settings import Settings
 from pipeline.shell import shell, word
 from pipeline.states import counted
@@ -45,8 +46,11 @@ from producer.sending import LARGE, Sending
 from producer.spool import Spool, spool
 from producer.stage import Stage, open_stage, uploads_bucket
 from producer.take_on import Look, Upload, take_on
-from producer.verdict import MostRejects, details, too_many, verdict
+from producer.verdict import MostRejects, too_many, verdict, where, where_all
 from producer.wait import wait_for_end
+
+FEW = 10
+"""Files up to which it is said of each where its result is; of more it is said once."""
 
 POLL = 0.5
 """Seconds between two looks at a job that another process captures."""
@@ -326,8 +330,13 @@ def _wait(stage: Stage, jobs: Sequence[Job], progress: Progress, most: MostRejec
             progress.say(f"{job.name}: published, and by now replaced by a newer upload's result")
             continue
         progress.say(verdict(receipt))
-        for line in details(stage.results, receipt, stage.settings.http):
+        for line in of_result(stage.results, receipt):
             progress.say(line)
+        if len(jobs) <= FEW:
+            for line in where(receipt, stage.settings.http):
+                progress.say(line)
         if most is not None and most.exceeded(receipt):
             failed.append(too_many(receipt, most))
+    if len(jobs) > FEW:
+        progress.say(where_all(stage.settings.http))
     return failed

@@ -1,4 +1,4 @@
-"""What is said of a published result: rows and rejects, why, where it can be fetched, and whether too many were rejected."""
+"""What is said of a published result: rows and rejects, where it can be fetched, and whether too many were rejected."""
 
 import re
 from dataclasses import dataclass
@@ -7,11 +7,9 @@ from urllib.parse import quote
 
 from pipeline.errors import UsageError
 from pipeline.jobs import Receipt
-from pipeline.reasons import of_result
 from pipeline.settings import HttpSettings
 from pipeline.shell import shell
 from pipeline.states import counted
-from pipeline.store import ObjectStore
 
 _EVERYONE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what is listened on is no address to go to
 
@@ -57,15 +55,21 @@ def too_many(receipt: Receipt, most: MostRejects) -> str:
     )
 
 
-def details(results: ObjectStore, receipt: Receipt, http: HttpSettings) -> list[str]:
-    """Return lines with the reasons of the rejects, the addresses of result and rejects, and the command that fetches it."""
-    lines = of_result(results, receipt)
+def where(receipt: Receipt, http: HttpSettings) -> list[str]:
+    """Return lines with the addresses of a result and of its rejects, and the command that fetches it."""
+    lines = []
     reader = address(http)
     if reader is not None:
         lines.append(f"    result   {reader}/results/{quote(receipt.name)}")
         if receipt.rejects is not None and receipt.rejected:
             lines.append(f"    rejects  {reader}/rejects/{quote(receipt.name)}")
     return [*lines, f"    fetch    {shell('millstream get -o .', receipt.name)}"]
+
+
+def where_all(http: HttpSettings) -> str:
+    """Return a sentence that says the same of many results."""
+    reader = address(http)
+    return (f"results: {reader}/results/NAME, or  " if reader else "results:  ") + "millstream get -o . NAME"
 
 
 def address(http: HttpSettings) -> str | None:

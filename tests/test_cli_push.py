@@ -212,3 +212,25 @@ def test_all_files_of_a_push_are_dealt_with_whatever_is_wrong_with_one(
     assert done.exit_code == 1
     for name in ("orders.csv", "more.csv"):
         assert f"{name}: 3 of 4 rows were rejected" in done.stderr
+
+
+def test_of_many_files_it_is_said_once_where_the_results_are(services: Services, orders: Path) -> None:
+    names = [f"{number}.csv" for number in range(11)]
+    for name in names:
+        (orders / name).write_text("order_id,quantity,price\n1,2,3\n")
+    done = run("push", *names, "--wait")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("http://") == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "results: http://127.0.0.1:8080/results/NAME, or  millstream get"
+    )
+
+
+def test_try_counts_reasons_by_kind(orders: Path) -> None:
+    rows = [f"{n},{n}" for n in range(100)]
+    (orders / "orders.csv").write_text("\n".join(["order_id,quantity,price", *rows]))
+    done = run("try", "orders.csv")
+    assert done.stdout.splitlines()[-2:] == [
+        "of the first 100 rows, 100 would be rejected",
+        "    100 ×  row 0: line 2: expected 3 fields, found 2",
+    ]
