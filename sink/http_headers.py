@@ -21,10 +21,33 @@ EXPOSED = (
 """What scripts of other origins may read of an answer, beside what they always may."""
 
 
+_TABLES = (".csv", ".tsv", ".txt")
+"""What the file's own name may end with; it is left out where something else stands beside it."""
+
+
+def beside(name: str, what: str) -> str:
+    """Return what something made of a file is saved as: `orders.results.csv` for `2024/orders.csv`, `results.csv`.
+
+    It is never the file's own name: whoever saves a result in the folder of its input would write over that.
+    """
+    last = name.rpartition("/")[2]
+    ending = next((ending for ending in _TABLES if last.lower().endswith(ending)), "")
+    return f"{last[: len(last) - len(ending)]}.{what}"
+
+
 def attachment(file_name: str) -> str:
     """Return a Content-Disposition that saves under `file_name` (RFC 6266): in ASCII for old clients, then as it is."""
+    return _disposition("attachment", file_name)
+
+
+def inline(file_name: str) -> str:
+    """Return a Content-Disposition that shows the content, and saves it under `file_name` where it is saved."""
+    return _disposition("inline", file_name)
+
+
+def _disposition(kind: str, file_name: str) -> str:
     plain = "".join(c if " " <= c <= "~" and c not in '"\\%' else "_" for c in file_name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file_name, safe='')}"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(file_name, safe='')}"
 
 
 def path(*parts: str) -> str:

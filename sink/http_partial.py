@@ -18,7 +18,7 @@ from pipeline.jobs import Job
 from pipeline.states import State
 from pipeline.store import ObjectStore
 from sink.csv_writer import results_csv
-from sink.http_headers import attachment
+from sink.http_headers import attachment, beside
 from sink.http_problems import Trouble
 from sink.http_reader import Reader
 from sink.http_stream import Made, download
@@ -49,7 +49,7 @@ async def so_far(request: Request, reader: Reader, state: State, media_type: str
         return None
     headers = {
         "Content-Type": media_type,
-        "Content-Disposition": attachment(state.name.rpartition("/")[2]),
+        "Content-Disposition": attachment(beside(state.name, "partial.csv")),
         "Accept-Ranges": "none",
         "Cache-Control": "no-store",
         "Millstream-State": state.state,

@@ -16,6 +16,7 @@ from pipeline.records import read
 from pipeline.states import State
 from sink.http_access import BEARER, MayRead
 from sink.http_answer import answer
+from sink.http_headers import beside
 from sink.http_negotiation import MEDIA_TYPES, Format
 from sink.http_partial import so_far
 from sink.http_problems import Answers, Trouble, documented, reference
@@ -144,7 +145,7 @@ async def result(
 
     async def content(receipt: Receipt) -> Content:
         assert receipt.output is not None
-        there = _stored(receipt.output, name.rpartition("/")[2])
+        there = _stored(receipt.output, beside(name, "results.csv"))
         return replace(there, job=partial(_job, reader, receipt), format=wanted)
 
     async def running(state: State) -> Response | None:
@@ -159,7 +160,7 @@ async def rejects(request: Request, reader: TheReader, name: str, wait: Wait = 0
     """Send the rows that have no result, with the reason of each. Where none was rejected, there is but a header."""
 
     async def content(receipt: Receipt) -> Content:
-        file_name = _beside(name, ".rejects.csv")
+        file_name = beside(name, "rejects.csv")
         if receipt.rejects is not None:
             return _stored(receipt.rejects, file_name)
         job = await _job(reader, receipt)
@@ -176,7 +177,8 @@ async def receipt(request: Request, reader: TheReader, name: str, wait: Wait = 0
     """Send the account of the result: its rows add up, rows in = rows out + rows rejected."""
 
     async def content(receipt: Receipt) -> Content:
-        return _inline(receipt.dump() + b"\n", "application/json")
+        found = _inline(receipt.dump() + b"\n", "application/json", beside(name, "receipt.json"))
+        return replace(found, shown=True)
 
     return await answer(request, reader, name, wait, content)
 
@@ -188,13 +190,9 @@ async def _job(reader: Reader, receipt: Receipt) -> Job:
     return job
 
 
-def _beside(name: str, suffix: str) -> str:
-    return name.rpartition("/")[2].removesuffix(".csv") + suffix
-
-
 def _stored(there: Stored, file_name: str) -> Content:
     return Content(there.sha256, there.size, CSV, file_name, key=there.key)
 
 
-def _inline(data: bytes, media_type: str, file_name: str | None = None) -> Content:
+def _inline(data: bytes, media_type: str, file_name: str) -> Content:
     return Content(hashlib.sha256(data).hexdigest(), len(data), media_type, file_name, data=data)

@@ -13,7 +13,7 @@ from pipeline.store import READ_CHUNK
 from sink.http_coding import WORTH, encoded
 from sink.http_conditional import evaluate, http_date, named, range_holds
 from sink.http_formats import converted
-from sink.http_headers import attachment
+from sink.http_headers import attachment, inline
 from sink.http_negotiation import MEDIA_TYPES, Coding, Format, codings_of, format_of
 from sink.http_problems import Trouble
 from sink.http_ranges import BOUNDARY, Unsatisfiable, content_range, frames, stretches
@@ -32,13 +32,14 @@ class Content:
     """What can be sent: an object on S3, or, where `data` is there, these bytes.
 
     `job` gives the job whose output it is, where it may be had in other formats than CSV, too; `format` is the one that the
-    client asks for by `?format=`.
+    client asks for by `?format=`. `file_name` is what a client saves it as, and `shown` whether a browser shows it instead.
     """
 
     sha256: str
     size: int
     media_type: str
-    file_name: str | None = None
+    file_name: str
+    shown: bool = False
     key: str | None = None
     data: bytes | None = None
     job: Callable[[], Awaitable[Job]] | None = None
@@ -241,11 +242,10 @@ def _headers(reader: Reader, state: State, receipt: Receipt, content: Content, f
     if content.data is None:
         by_accept = content.job is not None and content.format is None
         headers["Vary"] = "Accept, Accept-Encoding" if by_accept else "Accept-Encoding"
-    if content.file_name is not None:
-        name = content.file_name
-        if form.format != "csv":
-            name = f"{name.removesuffix('.csv')}.{form.format}"
-        headers["Content-Disposition"] = attachment(name)
+    name = content.file_name
+    if form.format != "csv":
+        name = f"{name.removesuffix('.csv')}.{form.format}"
+    headers["Content-Disposition"] = inline(name) if content.shown else attachment(name)
     return headers
 
 

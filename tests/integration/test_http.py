@@ -192,7 +192,8 @@ def test_curl_gets_a_result_with_its_headers(reader: Reader) -> None:
         "date": headers["date"],
         "content-type": "text/csv; charset=utf-8; header=present",
         "content-length": str(len(CSV)),
-        "content-disposition": "attachment; filename=\"orders _.csv\"; filename*=UTF-8''orders%20%C3%BC.csv",
+        "content-disposition": 'attachment; filename="orders _.results.csv"; '
+        "filename*=UTF-8''orders%20%C3%BC.results.csv",
         "etag": f'"{hashlib.sha256(CSV).hexdigest()}"',
         "last-modified": "Wed, 04 Mar 2026 05:06:07 GMT",
         "accept-ranges": "bytes",
@@ -208,8 +209,54 @@ def test_curl_gets_a_result_with_its_headers(reader: Reader) -> None:
 
 def test_curl_saves_under_the_name_that_the_reader_gives(reader: Reader, tmp_path: Path) -> None:
     reader.files.published("2024/orders.csv")
-    run_curl("-OJ", f"{reader.url}/results/2024/orders.csv", cwd=tmp_path)
-    assert (tmp_path / "orders.csv").read_bytes() == CSV
+    (tmp_path / "orders.csv").write_bytes(b"the input")
+    for kind in ("results", "rejects", "receipts"):
+        run_curl("-OJ", f"{reader.url}/{kind}/2024/orders.csv", cwd=tmp_path)
+    assert (tmp_path / "orders.csv").read_bytes() == b"the input"
+    assert (tmp_path / "orders.results.csv").read_bytes() == CSV
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "orders.csv",
+        "orders.receipt.json",
+        "orders.rejects.csv",
+        "orders.results.csv",
+    ]
+
+
+def test_readmes_commands_leave_the_input_of_the_same_folder_as_it_is(reader: Reader, tmp_path: Path) -> None:
+    """Each is run twice, in the order in which they stand there, as it stands there but for the address."""
+    content = b"order_id,quantity,price\n007,3,9.99\n"
+    reader.files.upload("orders.csv", content)
+    reader.files.publish(reader.files.take_on("orders.csv", "orders.csv"), CSV)
+    (tmp_path / "orders.csv").write_bytes(content)
+    (tmp_path / "orders.csv").chmod(0o444)
+    lines = readme_commands()
+    assert len(lines) >= 7
+    for line in [*lines, *lines]:
+        done = subprocess.run(
+            ["sh", "-c", f"R={reader.url}/results/orders.csv; {line}"],
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert (tmp_path / "orders.csv").read_bytes() == content, line
+        if "-o orders.results.csv" in line:
+            assert (tmp_path / "orders.results.csv").read_bytes() == CSV, line
+    table = pq.read_table(tmp_path / "orders.results.parquet")
+    assert table.column("order_id").to_pylist() == ["007"]
+
+
+def readme_commands() -> list[str]:
+    """README's command lines of curl that fetch a result, a rejects file or a receipt."""
+    if shutil.which("curl") is None:
+        missing("curl", "it isn't on the PATH")
+    found = [line.strip() for line in (ROOT / "README.md").read_text().splitlines()]
+    return [
+        line
+        for line in found
+        if line.startswith("curl ") and re.search(r"\$R\b", line) and "DELETE" not in line
+    ]
 
 
 def test_curl_asks_for_the_head_a_range_and_what_is_newer(reader: Reader, name: str) -> None:
@@ -281,7 +328,7 @@ def test_curl_gets_a_result_in_the_format_that_it_asks_for(reader: Reader, name:
     url = f"{reader.url}/results/{name}"
     _, headers, parquet = curl("-H", "Accept: application/vnd.apache.parquet", url)
     assert headers["content-type"] == "application/vnd.apache.parquet"
-    assert f'filename="{name.removesuffix(".csv")}.parquet"' in headers["content-disposition"]
+    assert f'filename="{name.removesuffix(".csv")}.results.parquet"' in headers["content-disposition"]
     table = pq.read_table(io.BytesIO(parquet))
     assert table.num_rows == 1000
     assert str(table.schema.field("total").type) == "decimal128(38, 2)"

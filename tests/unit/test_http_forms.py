@@ -135,7 +135,7 @@ def test_a_result_comes_in_other_formats(client: Client, by: str, form: str, med
     assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
     assert answer.headers["etag"] == f'"{SHA}-{form}"'
     assert answer.headers["vary"] == ("Accept, Accept-Encoding" if by == "header" else "Accept-Encoding")
-    assert f'filename="orders.{form}"' in answer.headers["content-disposition"]
+    assert f'filename="orders.results.{form}"' in answer.headers["content-disposition"]
     if form == "json":
         found = json.loads(answer.content, parse_float=str)
         assert (len(found), found[-1]) == (ROWS, {"order_id": "19999", "total": "139993.99"})

@@ -26,7 +26,7 @@ def test_a_published_file_is_sent_with_all_its_headers(files: Files, client: Cli
     expected = {
         "content-type": "text/csv; charset=utf-8; header=present",
         "content-length": str(len(CSV)),
-        "content-disposition": "attachment; filename=\"orders.csv\"; filename*=UTF-8''orders.csv",
+        "content-disposition": "attachment; filename=\"orders.results.csv\"; filename*=UTF-8''orders.results.csv",
         "etag": ETAG,
         "last-modified": "Wed, 04 Mar 2026 05:06:07 GMT",
         "accept-ranges": "bytes",
@@ -55,7 +55,8 @@ def test_a_name_may_hold_slashes_and_any_script(files: Files, client: Client) ->
     answer = client.get("/results/2024/gr%C3%B6%C3%9Fe%20%221%22%20100%25.csv")
     assert answer.content == CSV
     assert answer.headers["content-disposition"] == (
-        "attachment; filename=\"gr__e _1_ 100_.csv\"; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%221%22%20100%25.csv"
+        'attachment; filename="gr__e _1_ 100_.results.csv"; '
+        "filename*=UTF-8''gr%C3%B6%C3%9Fe%20%221%22%20100%25.results.csv"
     )
     assert client.get("/results/2024%2Fgr%C3%B6%C3%9Fe%20%221%22%20100%25.csv").content == CSV
 
