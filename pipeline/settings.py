@@ -481,6 +481,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text, at byte {error.start:,}: save it as UTF-8") from None
     except OSError as error:
         raise SettingsError(f"{path}: can't be read: {error.strerror}") from None
 

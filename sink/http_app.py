@@ -51,8 +51,8 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.reader = Reader(settings, uploads, results, reload, picture=picture or Picture())
-    app.state.live = http_live.Live(app.state.reader.picture, app.state.reader.catalogue)
+    app.state.reader = reader = Reader(settings, uploads, results, reload, picture=picture or Picture())
+    app.state.live = http_live.Live(reader.picture, reader.catalogue, reader.settings_trouble)
     app.state.trial = trial
     routers = [part.router for part in _PARTS]
     for router in routers:

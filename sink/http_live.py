@@ -7,7 +7,7 @@ about as much as one.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -89,6 +89,8 @@ class Live:
 
     picture: Picture
     catalogue: Catalogue
+    trouble: Callable[[], str | None] = lambda: None
+    """Returns why the settings can't be used as they are written now."""
     watchers: int = 0
     made: int = 0
     """Snapshots made so far."""
@@ -142,6 +144,7 @@ class Live:
         data = json.dumps(
             {
                 "files": self._files,
+                "settings_trouble": self.trouble(),
                 "jobs": [job_figures(job, processes, now) for job in jobs],
                 "processes": [process_figures(process) for process in processes],
             },
@@ -177,7 +180,8 @@ router = APIRouter(dependencies=[MayRead, BEARER])
 
 _STREAM: Answers = {
     200: {
-        "description": "A stream of events; each one's data is a JSON object with `jobs`, `processes` and `files`",
+        "description": "A stream of events; each one's data is a JSON object with `jobs`, `processes` and `files`, and "
+        "`settings_trouble`: why millstream.toml can't be used as it is now, or null",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }

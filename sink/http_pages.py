@@ -77,6 +77,7 @@ async def files(
             pages=pages,
             link=link,
             processes=reader.picture.processes(),
+            trouble=reader.settings_trouble(),
             address=str(request.base_url),
             patterns=[calculation.match for calculation in reader.calculations()],
         )
@@ -101,6 +102,7 @@ async def file(request: Request, reader: TheReader, name: str) -> HTMLResponse:
             request,
             "file.html",
             state=state,
+            trouble=reader.settings_trouble(),
             figures=figures(state, found, reader.picture.processes(), datetime.now(UTC)),
             job=job,
             captured=captured,

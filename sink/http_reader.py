@@ -81,6 +81,8 @@ class Reader:
     downloads: int = 0
     made: int = 0
     partials: int = 0
+    trouble: str | None = None
+    """Why the settings can't be used as they are written now; None where they can."""
     inventories: dict[str, Inventory] = field(default_factory=dict)
     underway: Counter[str] = field(default_factory=Counter)
     spools: Spools = field(init=False)
@@ -120,10 +122,18 @@ class Reader:
             _log.warning(
                 "the settings have changed and can't be used; going on with the old ones", error=str(error)
             )
-            changed = None
-        if changed is not None:  # addresses and tokens stay what the server was started with
+            self.trouble = str(error)
+            return self.settings.calculations.values()
+        if changed is not None:
+            self.trouble = None
+            # Addresses and tokens stay what the server was started with.
             self.settings = self.settings.model_copy(update={"calculations": changed.calculations})
         return self.settings.calculations.values()
+
+    def settings_trouble(self) -> str | None:
+        """Return why the settings can't be used as they are written now; None where they can."""
+        self.calculations()
+        return self.trouble
 
     async def look(self, name: str) -> State:
         """Return where a file is."""

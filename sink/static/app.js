@@ -192,7 +192,13 @@
     for (const stage of Object.keys(values)) values[stage] = [...values[stage], job.rows_per_second[stage] || 0].slice(-Number(figure.dataset.samples));
     if (values.store.length > 1) { figure.hidden = false; draw(figure); }
   };
+  const trouble = (text) => {
+    const note = $("#trouble");
+    note.hidden = !text;
+    set($("[data-trouble]", note), text || "");
+  };
   const take = (picture) => {
+    trouble(picture.settings_trouble);
     if ($("#list")) list(picture);
     if ($("#file")) file(picture);
     if (seen !== null && seen !== picture.files) { tell("millstream:files"); if ($("#file")) tell("millstream:file"); }

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pipeline.jobs import Receipt
 from pipeline.picture import Picture
 from pipeline.progress import InstanceEvent, JobEvent, instance_key, job_key
+from pipeline.settings import changed
 from pipeline.store import Head, MemoryStore
 from sink import http_live
 from sink.http_app import make_app
@@ -62,6 +64,34 @@ def test_rejects_are_grouped_by_what_does_not_differ_from_row_to_row() -> None:
         ("price: '…' is not DOUBLE", 2, 1),
         ("expected 3 fields, found 2", 1, 7),
     ]
+
+
+@pytest.mark.parametrize("broken", [b"[calculations.orders\n", b"kafka = 3\n", b"kafka = 'caf\xe9'\n"])
+def test_the_pages_say_that_the_settings_cannot_be_used_until_they_are_mended(
+    files: Files, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bytes
+) -> None:
+    """And so do the events, for pages that are open; whoever asks first, all are told."""
+    monkeypatch.chdir(tmp_path)
+    done(files)
+    written = tmp_path / "millstream.toml"
+    written.write_text('kafka = "here:9092"\n')
+    client.app.state.reader.reload = changed()
+    live: Live = client.app.state.live
+
+    def told() -> list[bool]:
+        pages = [client.get(route).text for route in ("/", "/files/orders.csv")]
+        notes = [page.split('id="trouble"')[1].split("</div>")[0] for page in pages]
+        asyncio.run(live._make())
+        shown = [" hidden>" not in note for note in notes]
+        assert [note.count(str(written)) for note in notes] == [int(is_shown) for is_shown in shown]
+        return [*shown, json.loads(live.data)["settings_trouble"] is not None]
+
+    assert told() == [False] * 3
+    written.write_bytes(broken)
+    assert told() == [True] * 3
+    assert told() == [True] * 3  # though it is read once
+    written.write_text('kafka = "there:9092"\n')
+    assert told() == [False] * 3
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>.csv", 'a"onload="x.csv', "ü/ä ö.csv"])
