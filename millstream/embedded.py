@@ -122,6 +122,17 @@ def s3_is_stuck(line: str) -> bool:
 _JOURNAL = re.compile(r": write [^:]*/filerldb\d*/\d+/[^/:]+: ")
 
 
+def s3_was_left(line: str) -> bool:
+    """Whether SeaweedFS says with this line of its log that a client ended its download, as any may: it calls that an error."""
+    return _LEFT.search(line) is not None
+
+
+_LEFT = re.compile(
+    r"(streamFn failed after writing \d+ bytes|GetObjectHandler: failed to stream .* from volume servers): .*"
+    r"(write: broken pipe|write: connection reset by peer|context canceled)$"
+)
+
+
 def s3_answers(state: State) -> bool:
     """Whether SeaweedFS calls itself healthy, knows its volumes, and has started its last part, the administration.
 

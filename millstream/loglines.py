@@ -45,7 +45,8 @@ class LogLines:
     """Writes `name | line` to a stream, in colour on a terminal, and to a file of limited size.
 
     Of processes in `terse` the stream gets warnings and errors alone, and those only while `servers_run` is true: what they
-    warn of while they start and end is of no use to anybody. `listeners` are told each process and line, by any thread.
+    warn of while they start and end is of no use to anybody. Nor are lines of theirs that are `harmless`, which is asked with
+    the process and the line. `listeners` are told each process and line, by any thread.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class LogLines:
         stream: TextIO | None = None,
         *,
         terse: frozenset[str] = frozenset(),
+        harmless: Callable[[str, str], bool] = lambda name, line: False,
         listeners: Sequence[Callable[[str, str], None]] = (),
     ) -> None:
         self.servers_run = False
         self._terse = terse
+        self._harmless = harmless
         self._listeners = listeners
         self._stream: TextIO | None = stream or sys.stdout
         self._colour = self._stream.isatty()
@@ -92,7 +95,8 @@ class LogLines:
             text = f"{name:<{_WIDTH}} | {plain(line)}"
             self._file.emit(logging.makeLogRecord({"msg": text}))
             if self._stream is None or (
-                name in self._terse and not (self.servers_run and _TROUBLE.match(line))
+                name in self._terse
+                and (not self.servers_run or not _TROUBLE.match(line) or self._harmless(name, line))
             ):
                 return
             try:

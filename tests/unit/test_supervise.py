@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from millstream import process
+from millstream.embedded import s3_was_left
 from millstream.loglines import LogLines, Milestones
 from millstream.process import Command, Process
 from millstream.supervise import BackOff, Restarts, Supervisor
@@ -257,6 +258,39 @@ def test_of_a_server_the_terminal_gets_warnings_alone_and_the_file_everything(tm
         f"watch     | {news}",
     ]
     assert len((tmp_path / "up.log").read_text().splitlines()) == 6
+
+
+def test_a_download_that_its_client_ended_is_no_error_on_the_terminal(tmp_path: Path) -> None:
+    """Lines as SeaweedFS 4 writes them; of other errors in the same places the terminal is told."""
+    stream = StringIO()
+    lines = LogLines(
+        tmp_path / "up.log",
+        stream,
+        terse=frozenset({"s3"}),
+        harmless=lambda name, line: name == "s3" and s3_was_left(line),
+    )
+    lines.servers_run = True
+    place, tcp = (
+        "E1201 14:47:13.291372 s3api_object_handlers.go:1181",
+        "write tcp 127.0.0.1:17842->127.0.0.1:46918",
+    )
+    partly, whole = (
+        f"{place} streamFromVolumeServers: streamFn failed after writing 262144 bytes",
+        f"{place} GetObjectHandler: failed to stream results/a: b.csv from volume servers",
+    )
+    for ended in (
+        f"{tcp}: write: broken pipe",
+        f"{tcp}: write: connection reset by peer",
+        "context canceled",
+    ):
+        lines.write("s3", f"{partly}: {ended}")
+        lines.write("s3", f"{whole}: {ended}")
+    bad = [f"{whole}: read chunk: dial tcp 127.0.0.1:1: connection refused", f"{place} write: broken pipe"]
+    for line in bad:
+        lines.write("s3", line)
+    lines.close()
+    assert stream.getvalue().splitlines() == [f"s3        | {line}" for line in bad]
+    assert len((tmp_path / "up.log").read_text().splitlines()) == 8
 
 
 def test_milestones_are_reached_when_every_process_has_said_its_own(tmp_path: Path) -> None:
