@@ -1,90 +1,59 @@
-"""Why rows were rejected, by kind: those that differ in cells, numbers or lines alone are one, with a count and an example."""
+"""Why rows were rejected, for people: reasons that differ in what the rows hold alone are counted as one. Pure functions."""
 
-import csv
-import io
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.errors import NotFound
-from pipeline.jobs import Receipt
-from pipeline.printable import flat
-from pipeline.states import counted
-from pipeline.store import ObjectStore
+_MALFORMED = re.compile(r"line [\d,]+: (.+?)(?:: .*)?", re.DOTALL)
+"""As capture says it: the line, what is wrong, and, in files of rejects, the row's text."""
 
-MOST = 5
-"""Kinds that are listed."""
+_QUOTED = re.compile(r"""(?<!\w)(?:'.*?'|".*?")(?!\w)""", re.DOTALL)
+"""What begins and ends beside no letter: neither the `'` of `can't` is a quote, nor the one inside of `'it's'`."""
 
-HEAD = 4 * 1024 * 1024
-"""Bytes that are read of a file's rejects: their reasons are counted as far as these go."""
-
-_LONGEST = 200
-"""Characters of an example."""
-
-_LINE = re.compile(r"(line \d+: [^:]*).*", re.DOTALL)
-_DIFFERS = re.compile(r"'[^']*'|(?<![\w(,])\d[\d.,]*")
+_NUMBER = re.compile(r"([A-Z]+\(\d+(?:, ?\d+)?\))|(?<!\w)[-+]?\d\w*(?:[.,]\d\w*)*(?:(?<=[eE])[-+]\d+)?")
+"""Numbers, unless they belong to a type, as in DECIMAL(18,2), or to a name, as in INT64."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
-    """A kind of reason: how many rows have it, and the first one's number (0-based) and text."""
+    """A kind of reject: what its reasons have in common, how many rows have it, and the first one's number and reason."""
 
+    text: str
     count: int
     row: int
     example: str
 
 
+def reasons(errors: Mapping[int, str]) -> list[Reason]:
+    """Group reasons, given by the row's number, by their kind; the most frequent first, else in the order of the rows given."""
+    counts: Counter[str] = Counter()
+    first: dict[str, tuple[int, str]] = {}
+    for row, error in errors.items():
+        text = kind(error)
+        counts[text] += 1
+        first.setdefault(text, (row, error))
+    return [Reason(text, count, *first[text]) for text, count in counts.most_common()]
+
+
 def kind(error: str) -> str:
-    """Return a reason without what differs from row to row: what it quotes, numbers, and the text of a malformed line."""
-    return _DIFFERS.sub("…", _LINE.sub(r"\1", error))
+    """Return a reason with `…` in place of the values and numbers in it, and without the line and the text of a row.
+
+    What stands before a colon, a column or an output, stays as it is: columns `2024` and `2025` are two kinds.
+    """
+    if malformed := _MALFORMED.fullmatch(error):
+        return _without_numbers(_without_values(malformed[1]))
+    return "; ".join(_labelled(part) for part in _without_values(error).split("; "))
 
 
-def grouped(errors: Iterable[tuple[int, str]]) -> list[Reason]:
-    """Return the kinds of what rows (their number, 0-based) were rejected for, the most frequent first."""
-    found: dict[str, Reason] = {}
-    for row, error in errors:
-        found.setdefault(kind(error), Reason(0, row, error)).count += 1
-    return sorted(found.values(), key=lambda reason: -reason.count)
+def _labelled(part: str) -> str:
+    label, colon, rest = part.partition(": ")
+    return f"{label}: {_without_numbers(rest)}" if colon else _without_numbers(part)
 
 
-def listed(reasons: list[Reason]) -> list[str]:
-    """Return a line for each of the most frequent kinds, and one for how many more there are."""
-    width = len(f"{reasons[0].count:,}") if reasons else 0
-    lines = [
-        f"    {reason.count:>{width},} ×  row {reason.row}: {_short(reason)}" for reason in reasons[:MOST]
-    ]
-    if len(reasons) > MOST:
-        lines.append(f"    and {counted(len(reasons) - MOST, 'further reason')}")
-    return lines
+def _without_values(text: str) -> str:
+    return _QUOTED.sub(lambda found: f"{found[0][0]}…{found[0][-1]}", text)
 
 
-def of_result(results: ObjectStore, receipt: Receipt) -> list[str]:
-    """Return the same lines for the rejects of a published result; none where there are none. Raises Transient."""
-    if receipt.rejects is None or not receipt.rejected:
-        return []
-    try:
-        with results.open(receipt.rejects.key, length=min(HEAD, receipt.rejects.size)) as body:
-            text = b"".join(body.chunks).decode(errors="ignore")
-    except NotFound:
-        return []  # a newer result has taken its place
-    header, *records = _records(text) or [[]]
-    if len(text.encode()) < receipt.rejects.size and records:
-        records.pop()  # it may be cut off
-    errors = [(int(record[-2]), record[-1]) for record in records if len(record) == len(header)]
-    lines = listed(grouped(errors))
-    if lines and len(errors) < receipt.rejected:
-        lines.append(f"    (of the first {counted(len(errors), 'reject')})")
-    return lines
-
-
-def _records(text: str) -> list[list[str]]:
-    found: list[list[str]] = []
-    with suppress(csv.Error):  # a cell longer than Python reads: what came before it is counted
-        found.extend(csv.reader(io.StringIO(text, newline="")))
-    return found
-
-
-def _short(reason: Reason) -> str:
-    text = flat(reason.example)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub(lambda found: found[1] or "…", text)
