@@ -18,6 +18,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ FILES = 16 * 2**20
 
 ROWS = 20
 """Rows that are shown; more are computed, to say how many would be rejected."""
+
+REASONS = 12
+"""Kinds of reasons that are told."""
 
 FURTHER = 1_000
 
@@ -107,6 +111,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pipeline.dialect import DialectOverrides
     from pipeline.errors import InputError
+    from pipeline.reasons import reasons
     from processor.calculate import Calculator
     from producer.content import merged
     from producer.prepare import prepare
@@ -149,6 +154,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "computed": block.rows,
         "rejected": len(errors),
+        "reasons": [asdict(reason) for reason in reasons(dict(sorted(errors.items())))[:REASONS]],
     }
 
 

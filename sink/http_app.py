@@ -27,7 +27,8 @@ from sink.http_headers import EXPOSED
 from sink.http_meter import Meter
 from sink.http_reader import Reader
 
-_PARTS = (http_withdraw, http_jobs, http_live, http_results, http_uploads, http_try, http_health, http_pages)
+_PARTS = (http_results, http_uploads, http_jobs, http_live, http_try, http_health, http_pages, http_withdraw)
+"""In the order in which they are shown: what most come for is first, what takes something away is last."""
 
 
 def make_app(

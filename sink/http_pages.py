@@ -25,7 +25,7 @@ from pipeline.states import State
 from sink import http_words as words
 from sink.http_access import MayRead
 from sink.http_headers import path
-from sink.http_preview import Preview, preview
+from sink.http_preview import REASONS, Preview, preview
 from sink.http_problems import status_of
 from sink.http_reader import Reader, TheReader
 from sink.http_spark import HEIGHT, SAMPLES, WIDTH, spark
@@ -107,6 +107,7 @@ async def file(request: Request, reader: TheReader, name: str) -> HTMLResponse:
             job=job,
             captured=captured,
             preview=seen,
+            shown=REASONS,
             calculation=_toml(job) if job else None,
             spark=spark(found.history) if found and len(found.history) > 1 else None,
             seconds=SAMPLES,
@@ -125,12 +126,13 @@ async def trial(request: Request) -> HTMLResponse:
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 async def docs(request: Request) -> HTMLResponse:
-    """Show the routes as OpenAPI has them."""
+    """Show the routes in the order that OpenAPI has them in, but what deletes at the end."""
     operations = [
         (method.upper(), route, operation)
         for route, methods in request.app.openapi()["paths"].items()
         for method, operation in methods.items()
     ]
+    operations.sort(key=lambda operation: operation[0] == "DELETE")
     return _page(request, "routes.html", operations=operations)
 
 

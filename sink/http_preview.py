@@ -5,8 +5,6 @@ It reads the first kilobytes of the upload, the output and the rejects, and neve
 
 import csv
 import io
-import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,8 +12,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.dialect import Dialect
-from pipeline.errors import NotFound, Permanent, PreconditionFailed
+from pipeline.errors import CalculationError, NotFound, Permanent, PreconditionFailed
+from pipeline.expressions import check
 from pipeline.jobs import Job, Receipt, Source
+from pipeline.reasons import Reason, reasons
+from pipeline.sql_text import fold
 from pipeline.store import ObjectStore
 
 ROWS = 8
@@ -28,10 +29,12 @@ REJECTS_HEAD = 2 * 1024 * 1024
 """Bytes that are read of the rejects: their reasons are counted as far as these go."""
 
 REASONS = 12
-"""Kinds of reasons that are shown."""
+"""Kinds of reasons that are shown one by one."""
+
+FEW = 8
+"""Columns of a file that all have room beside the results."""
 
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_QUOTED = re.compile(r"'[^']*'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +48,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """A kind of reject: the reason with what differs from row to row left out, how often, and the first one's row and text."""
-
-    text: str
-    count: int
-    row: int
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
 class Preview:
-    """The first rows, and the reasons of rejects; `counted` of them were looked at."""
+    """The first rows, and all kinds of reasons of rejects; `counted` of them were looked at.
+
+    Of the columns `beside` are to be seen at once, beside the results.
+    """
 
     columns: list[str]
+    beside: list[str]
     outputs: list[str]
     rows: list[Row]
     reasons: list[Reason]
@@ -76,18 +73,22 @@ def preview(uploads: ObjectStore, results: ObjectStore, job: Job, receipt: Recei
     outputs = [name for name in (output[0] if output else []) if name not in job.ids]
     outputs = outputs or [item.name for item in job.outputs]
     rows = _joined(_input(uploads, job.source, job.dialect, width), errors, iter(output[1:]), len(job.ids))
-    return Preview(list(job.columns), outputs, rows, reasons(errors), len(errors))
+    return Preview(list(job.columns), columns_shown(job), outputs, rows, reasons(errors), len(errors))
 
 
-def reasons(errors: dict[int, str]) -> list[Reason]:
-    """Group reasons that differ in nothing but what they quote; the most frequent first."""
-    counts: Counter[str] = Counter()
-    first: dict[str, tuple[int, str]] = {}
-    for row, error in errors.items():
-        kind = _QUOTED.sub("'…'", error)
-        counts[kind] += 1
-        first.setdefault(kind, (row, error))
-    return [Reason(kind, count, *first[kind]) for kind, count in counts.most_common(REASONS)]
+def columns_shown(job: Job) -> list[str]:
+    """Return which of the file's columns stand beside the results: those that the calculation uses, or all where there are few.
+
+    Of a function it isn't known what it uses: then they are those with a type. The ids are in the results already.
+    """
+    if len(job.columns) <= FEW:
+        return list(job.columns)
+    used = {fold(name) for name in job.calculation.columns}
+    if job.calculation.python is None:
+        for expression in job.calculation.outputs.values():
+            with suppress(CalculationError):  # it was computed, so it is one
+                used |= {fold(name) for name in check(expression, job.columns)}
+    return [name for name in job.columns if fold(name) in used or name in job.ids]
 
 
 def _joined(

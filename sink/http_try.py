@@ -92,8 +92,17 @@ class TriedRow(BaseModel):
     error: str | None
 
 
+class TriedReason(BaseModel):
+    """Why rows would be rejected: what their reasons have in common, how many rows have it, and one of them."""
+
+    text: str
+    count: int
+    row: int
+    example: str
+
+
 class Tried(BaseModel):
-    """What became of the first rows: `rejected` of `computed` have no result."""
+    """What became of the first rows: `rejected` of `computed` have no result, for these reasons, the most frequent first."""
 
     calculation: str
     dialect: str
@@ -102,6 +111,7 @@ class Tried(BaseModel):
     rows: list[TriedRow]
     computed: int
     rejected: int
+    reasons: list[TriedReason] = []
 
 
 @router.post(

@@ -65,14 +65,20 @@ def ago(when: datetime | None) -> str:
     return f"{duration(seconds)} ago" if seconds < 36 * 3600 else when.strftime("%-d %b %Y")
 
 
-def chip(state: str) -> str:
+def chip(state: State) -> str:
     """Return how a state looks."""
-    return CHIPS.get(state, "quiet")
+    return "waiting" if _in_vain(state) else CHIPS.get(state.state, "quiet")
 
 
-def label(state: str) -> str:
+def label(state: State) -> str:
     """Return what a person would call a state."""
-    return LABELS.get(state, state)
+    return "done, 0 results" if _in_vain(state) else LABELS.get(state.state, state.state)
+
+
+def _in_vain(state: State) -> bool:
+    """Whether it was published, and all of its rows were rejected."""
+    done = state.served if state.state == "published" else None
+    return done is not None and done.rows > 0 and done.results == 0
 
 
 def changed(state: State) -> datetime | None:

@@ -116,6 +116,13 @@
   // ---- live figures
   const live = $("#live");
   const say = (state, words) => { live.hidden = false; live.dataset.live = state; set($(".words", live), words); };
+  const unknown = () => { // whoever is at work now, nobody tells
+    for (const service of document.querySelectorAll("#services .service")) {
+      service.className = "service unknown";
+      service.title = "unknown: the reader doesn't answer";
+    }
+    for (const rate of document.querySelectorAll("#stream [data-rate]")) { set(rate, "–"); rate.closest("li").classList.remove("moving"); }
+  };
   let seen = null;
   const list = (picture) => {
     const total = { capture: 0, compute: 0, store: 0 };
@@ -214,6 +221,7 @@
       source.onopen = () => say("on", "live");
       source.onerror = () => {
         say("lost", "reconnecting");
+        unknown();
         if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
       };
       source.onmessage = (event) => take(JSON.parse(event.data));
@@ -227,7 +235,7 @@
   // ---- a calculation tried
   const form = $("#try");
   if (form) {
-    const toml = $("#try-toml"), said = $("#try-said"), error = $("#try-error"), rows = $("#try-rows");
+    const toml = $("#try-toml"), said = $("#try-said"), error = $("#try-error"), rows = $("#try-rows"), why = $("#try-reasons");
     let content = null, timer, turn = 0;
     const cell = (kind, text, className) => Object.assign(document.createElement(kind), { textContent: text, className: className || "" });
     const show = (tried) => {
@@ -248,6 +256,13 @@
       table.append(top, body);
       rows.replaceChildren(table);
       rows.hidden = false;
+      why.replaceChildren(...tried.reasons.map((reason) => {
+        const line = document.createElement("li"), words = document.createElement("span");
+        words.append(cell("span", reason.text, "text"), cell("span", `first in row ${number(reason.row)}: ${reason.example}`, "also"));
+        line.append(cell("span", number(reason.count), "count"), words);
+        return line;
+      }));
+      why.hidden = !tried.reasons.length;
       set(said, `${tried.dialect}. Of the first ${number(tried.computed)} row${tried.computed === 1 ? "" : "s"}, ${tried.rejected ? number(tried.rejected) : "none"} would be rejected.`);
     };
     const run = async () => {
@@ -264,7 +279,7 @@
       if (mine !== turn) return;
       error.hidden = problem === null;
       set(error, problem || "");
-      if (problem !== null) { set(said, "No rows yet:"); rows.hidden = true; toml.disabled = false; }
+      if (problem !== null) { set(said, "No rows yet:"); rows.hidden = true; why.hidden = true; toml.disabled = false; }
     };
     $("#try-file").addEventListener("change", async (event) => {
       const picked = event.target.files[0];

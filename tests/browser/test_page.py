@@ -111,7 +111,8 @@ def test_a_file_is_dropped_moves_and_is_downloaded(browser: Browser, chain: Stac
             each.locator("tr[data-name='orders.csv'] th a").click()
             expect(each.locator("#file[data-state=published]")).to_be_visible()
             expect(each.locator(".sum")).to_contain_text("30,000 rows in = 29,700 results + 300 rejected")
-            expect(each.locator(".reasons")).to_contain_text("is not DECIMAL(18,2)")
+            expect(each.locator(".reasons li")).to_have_count(1)
+            expect(each.locator(".reasons")).to_contain_text("price: '…' is not DECIMAL(18,2)")
             accessible(each, f"file, {colours}")
 
 
@@ -137,7 +138,8 @@ def test_a_reader_that_is_restarted_in_mid_job_is_picked_up_again(
     file = orders(tmp_path / "orders.csv", 5_000)
     chain.logged("process", "partitions assigned")
     chain.pause("process")  # so that the job is under way for as long as the test wants
-    with tab(browser) as page:
+    with tab(browser) as page, tab(browser) as other:
+        other.goto(chain.http)
         page.goto(chain.http)
         page.set_input_files("#pick", file)
         expect(page.locator("tr[data-name='orders.csv'] .chip")).to_have_text("computing")
@@ -148,8 +150,22 @@ def test_a_reader_that_is_restarted_in_mid_job_is_picked_up_again(
         accessible(page, "waiting")
         assert chain.stop("serve") == 0
         expect(page.locator("#live")).to_have_attribute("data-live", "lost")
+        expect(other.locator("#live")).to_have_attribute("data-live", "lost")
+        expect(other.locator(".service.unknown").first).to_be_visible()
+        expect(other.locator(".service:not(.unknown)")).to_have_count(0)
+        accessible(other, "lost")
         chain.start("serve")
         expect(page.locator("#live")).to_have_attribute("data-live", "on")
+        expect(other.locator(".service:not(.unknown)").first).to_be_visible()
+        expect(other.locator(".service.unknown")).to_have_count(0)
+        settings = chain.folder / "millstream.toml"
+        settings.write_text(CONFIGURATION + "[calculations.orders\n")
+        for each in (page, other):
+            expect(each.locator("#trouble")).to_contain_text("not valid TOML")
+            accessible(each, "settings that can't be used")
+        settings.write_text(CONFIGURATION)
+        for each in (page, other):
+            expect(each.locator("#trouble")).to_be_hidden()
         chain.start("process")
         expect(page.locator("#file[data-state=published]")).to_be_visible()
     assert chain.get("/results/orders.csv").content == oracle(file)
@@ -167,6 +183,9 @@ def test_a_calculation_is_tried_in_the_browser(browser: Browser, chain: Stack, t
         page.locator("#try-toml").fill(f'{head}{table}\nnine = "quantity * 9"\n')
         expect(page.locator("#try-rows thead")).to_contain_text("nine")
         expect(page.locator("#try-rows tbody tr").nth(3).locator("td.out")).to_have_text("27")
+        page.locator("#try-toml").fill(CONFIGURATION.replace("orders*", "sales*"))
+        expect(page.locator("#try-reasons li")).to_have_count(1)
+        expect(page.locator("#try-reasons")).to_contain_text("price: '…' is not DECIMAL(18,2)")
         accessible(page, "try")
         page.locator("#try-toml").fill(text.replace("quantity * 2", "read_text('/etc/passwd')"))
         expect(page.locator("#try-error")).to_contain_text("read_text")

@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from pipeline import layout
 from pipeline.jobs import Receipt
 from pipeline.picture import Picture
 from pipeline.progress import InstanceEvent, JobEvent, instance_key, job_key
@@ -17,7 +19,6 @@ from pipeline.store import Head, MemoryStore
 from sink import http_live
 from sink.http_app import make_app
 from sink.http_live import Live
-from sink.http_preview import reasons
 from sink.http_try import LARGEST
 from tests.files import Files
 from tests.http_client import Client, reader, settings
@@ -56,14 +57,66 @@ def test_a_files_page_shows_its_first_rows_with_what_became_of_them(
     assert "quantity * price" in page
 
 
-def test_rejects_are_grouped_by_what_does_not_differ_from_row_to_row() -> None:
-    found = reasons(
-        {1: "price: 'a' is not DOUBLE", 5: "price: 'b' is not DOUBLE", 7: "expected 3 fields, found 2"}
-    )
-    assert [(reason.text, reason.count, reason.row) for reason in found] == [
-        ("price: '…' is not DOUBLE", 2, 1),
-        ("expected 3 fields, found 2", 1, 7),
+def test_rejects_are_grouped_by_what_does_not_differ_from_row_to_row(files: Files, client: Client) -> None:
+    """And what there is no room for is counted."""
+    short = "".join(f',,,{row},"line {row + 2}: expected 3 fields, found 1: {row}"\n' for row in range(100))
+    others = "".join(f"1,1,1,{row},o{row}: no\n" for row in range(100, 120))
+    files.upload()
+    files.publish(files.take_on(), OUTPUT, f"order_id,quantity,price,_row,_error\n{short}{others}".encode())
+    page = client.get("/files/orders.csv").text
+    assert page.count("expected … fields, found …") == 1
+    assert page.count("first in row 0: line 2: expected 3 fields, found 1: 0<") == 1
+    assert '<span class="count">100</span>' in page
+    assert '<span class="count">9</span><span class="text">for 9 further reasons' in page
+
+
+def test_of_a_wide_file_the_result_and_what_it_was_made_of_come_first(files: Files, client: Client) -> None:
+    """The rest is folded, and nothing is left out."""
+    columns = ["order_id", "a", "b", "quantity", *(f"c{number}" for number in range(20)), "price"]
+    files.upload(content=f"{','.join(columns)}\n{','.join(f'<{name}>' for name in columns)}\n".encode())
+    job = files.take_on()
+    wide = job.model_copy(update={"columns": tuple(columns)})
+    files.results.put(layout.job(job.file_id), wide.dump())
+    files.publish(wide, b"order_id,total\n007,29.97\n")
+    page = client.get("/files/orders.csv").text
+    seen, folded = page.split("First rows")[1].split("22 further columns of the file</summary>")
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)', seen) == [
+        "row",
+        "order_id",
+        "total",
+        "quantity",
+        "price",
     ]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)', folded) == ["row", *columns[1:3], *columns[4:-1]]
+    for name in columns:
+        assert page.count(f">&lt;{name}&gt;<") == 1
+
+
+def test_a_narrow_file_is_shown_whole(files: Files, client: Client) -> None:
+    done(files)
+    assert "further column" not in client.get("/files/orders.csv").text
+
+
+def test_a_file_all_of_whose_rows_were_rejected_is_not_shown_as_good(files: Files, client: Client) -> None:
+    files.published("good.csv")
+    files.upload()
+    files.publish(files.take_on(), b"order_id,total\n", REJECTS)
+    assert 'class="chip waiting">done, 0 results<' in client.get("/files/orders.csv").text
+    page = client.get("/").text
+    assert page.count('class="chip waiting">done, 0 results<') == 1
+    assert page.count('class="chip good">done<') == 1
+
+
+def test_the_routes_are_shown_as_readers_want_them(client: Client) -> None:
+    """Results first; what deletes is last."""
+    found = re.findall(r'class="method">(\w+)</span> <code>([^<]+)', client.get("/docs").text)
+    assert found[0] == ("GET", "/results/{name}")
+    assert found[-1] == ("DELETE", "/results/{name}")
+    order = [
+        found.index(one) for one in (("PUT", "/uploads/{name}"), ("GET", "/jobs/{name}"), ("GET", "/events"))
+    ]
+    assert order == sorted(order)
+    assert found.index(("GET", "/events")) < found.index(("GET", "/health/live"))
 
 
 @pytest.mark.parametrize("broken", [b"[calculations.orders\n", b"kafka = 3\n", b"kafka = 'caf\xe9'\n"])

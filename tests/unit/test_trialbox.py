@@ -37,6 +37,21 @@ def test_a_try_answers_with_rows_or_with_what_is_wrong() -> None:
     assert "nothere" in json.loads(trialbox.run(request("nothere + 1"), never))["error"]
 
 
+def test_a_try_tells_why_rows_would_be_rejected_by_kind() -> None:
+    short = base64.b64encode(b"a,b\n" + b"1\n" * 100 + b"x,y\n").decode()
+    wanted = {
+        "name": "x.csv",
+        "content": short,
+        "whole": True,
+        "calculation": CALCULATION % "CAST(a AS BIGINT)",
+    }
+    found = json.loads(trialbox.run(json.dumps(wanted).encode(), never))
+    assert found["rejected"] == 101
+    first, second = found["reasons"]
+    assert (first["text"], first["count"], first["row"]) == ("expected … fields, found …", 100, 0)
+    assert (second["count"], second["row"]) == (1, 100)
+
+
 def test_a_try_takes_more_than_a_pipe_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 KB in base64, which are read long after the first look at whether to stop."""
     monkeypatch.setattr(trialbox, "_LOOK", 0.001)
