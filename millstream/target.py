@@ -31,10 +31,10 @@ def file_for(output: str, name: str, *, force: bool) -> Path:
 
 
 def result_name(name: str) -> str:
-    """Return what the result of a file is called in a folder: `orders.result.csv` for `2024/orders.csv`."""
+    """Return what the result of a file is called in a folder: `orders.results.csv` for `2024/orders.csv`."""
     last = name.rpartition("/")[2]
     stem = last[: -len(".csv")] if last.lower().endswith(".csv") and len(last) > len(".csv") else last
-    return f"{stem}.result.csv"
+    return f"{stem}.results.csv"
 
 
 def write(target: Path, chunks: Iterable[bytes], *, force: bool) -> None:

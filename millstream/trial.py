@@ -8,7 +8,8 @@ import pyarrow as pa
 from pipeline.dialect import DialectOverrides
 from pipeline.names import name_of
 from pipeline.printable import flat
-from pipeline.reasons import grouped, listed
+from pipeline.reasons import reasons
+from pipeline.reject_list import listed
 from pipeline.settings import Settings, config_file
 from pipeline.states import counted
 from processor.calculate import Calculated, Calculator
@@ -93,7 +94,7 @@ def _shown(
 def _further(rows: int, rejects: dict[int, str]) -> Iterator[str]:
     """Say what becomes of more rows than are shown; `rejects` has the reason by row number."""
     yield f"of the first {counted(rows, 'row')}, {len(rejects) or 'none'} would be rejected"
-    yield from listed(grouped(rejects.items()))
+    yield from listed(reasons(rejects))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:

@@ -24,9 +24,7 @@ _LONGEST = 200
 def listed(found: list[Reason]) -> list[str]:
     """Return a line for each of the most frequent kinds, and one for how many more there are."""
     width = len(f"{found[0].count:,}") if found else 0
-    lines = [
-        f"    {reason.count:>{width},} ×  row {reason.row}: {_short(reason)}" for reason in found[:MOST]
-    ]
+    lines = [f"    {reason.count:>{width},} ×  row {reason.row}: {_short(reason)}" for reason in found[:MOST]]
     if len(found) > MOST:
         lines.append(f"    and {counted(len(found) - MOST, 'further reason')}")
     return lines

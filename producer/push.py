@@ -28,7 +28,7 @@ from pipeline.errors import (
 from pipeline.jobs import Captured, End, Job, NameRecord
 from pipeline.kafka import Publisher
 from pipeline.names import COMPRESSIONS, name_of
-from pipeline.reasons import of_result
+from pipeline.reject_list import of_result
 from pipeline.settings import Settings
 from pipeline.shell import shell, word
 from pipeline.states import counted

@@ -48,12 +48,12 @@ def files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     ("output", "written"),
     [
         ("computed.csv", "computed.csv"),
-        (".", "orders.result.csv"),
-        ("", "orders.result.csv"),
-        ("..", "../orders.result.csv"),
-        ("folder", "folder/orders.result.csv"),
-        ("folder/", "folder/orders.result.csv"),
-        ("folder/link", "folder/orders.result.csv"),
+        (".", "orders.results.csv"),
+        ("", "orders.results.csv"),
+        ("..", "../orders.results.csv"),
+        ("folder", "folder/orders.results.csv"),
+        ("folder/", "folder/orders.results.csv"),
+        ("folder/link", "folder/orders.results.csv"),
         ("-x.csv", "-x.csv"),
         ("n" * 255, "n" * 255),
     ],
@@ -79,7 +79,7 @@ def test_in_a_folder_it_is_called_after_the_last_part_of_its_name(files: Files, 
         files.published(name)
         assert run("get", name, "-o", ".").exit_code == 0
     found = {path.name for path in folder.iterdir()} - {"orders.csv"}
-    assert found == {"orders.result.csv", "plain.result.csv", ".csv.result.csv"}
+    assert found == {"orders.results.csv", "plain.results.csv", ".csv.results.csv"}
 
 
 @pytest.mark.parametrize("output", ["-", None])
@@ -94,7 +94,7 @@ def test_without_a_file_it_goes_to_stdout(output: str | None, files: Files) -> N
         ("nowhere/computed.csv", "nowhere/computed.csv: there is no folder nowhere"),
         ("nowhere/", "nowhere/: there is no such folder"),
         ("orders.csv/computed.csv", "orders.csv/computed.csv: there is no folder orders.csv"),
-        ("taken", "taken/orders.result.csv: is a folder"),
+        ("taken", "taken/orders.results.csv: is a folder"),
         ("orders.csv", "orders.csv is there already; --force replaces it"),
         ("dangling", "dangling is there already"),
         ("n" * 300, "File name too long"),
@@ -103,7 +103,7 @@ def test_without_a_file_it_goes_to_stdout(output: str | None, files: Files) -> N
 def test_a_target_that_cant_be_is_said_before_anything_is_written(
     output: str, message: str, files: Files, folder: Path
 ) -> None:
-    (folder / "taken" / "orders.result.csv").mkdir(parents=True)
+    (folder / "taken" / "orders.results.csv").mkdir(parents=True)
     (folder / "dangling").symlink_to("nothing")
     before = sorted(folder.rglob("*"))
     done = run("get", "orders.csv", "-o", output)

@@ -136,7 +136,7 @@ def test_the_result_s_addresses_and_the_command_that_fetches_it_are_shown(servic
     command = next(line for line in lines if line.startswith("fetch")).partition("  ")[2]
     fetched = run(*shell_words(command)[1:])
     assert fetched.exit_code == 0, fetched.stderr
-    assert Path("b c.result.csv").read_text() == "order_id,total\n1,2\n"
+    assert Path("b c.results.csv").read_text() == "order_id,total\n1,2\n"
 
 
 def test_rejects_have_no_address_where_there_are_none_nor_has_anything_where_the_port_is_any(
@@ -165,7 +165,7 @@ def test_of_many_kinds_the_largest_are_listed_and_of_many_rejects_the_first(
     lines = run("push", "orders.csv", "--wait").stderr.splitlines()
     assert sum("10 ×" in line for line in lines) == 5
     assert "    and 2 further reasons" in lines
-    monkeypatch.setattr("pipeline.reasons.HEAD", 400)
+    monkeypatch.setattr("pipeline.reject_list.HEAD", 400)
     assert re.search(r"\(of the first \d\d rejects\)", run("status", "orders.csv").stdout)
 
 

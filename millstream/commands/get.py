@@ -16,7 +16,7 @@ def command(
             "--output",
             "-o",
             metavar="FILE|FOLDER",
-            help="Where to write it, in a folder as NAME.result.csv; else to stdout.",
+            help="Where to write it, in a folder as NAME.results.csv; else to stdout.",
             show_default=False,
         ),
     ] = None,

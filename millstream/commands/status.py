@@ -49,7 +49,7 @@ def command(
         raise NotFound(f"{name}: no upload and no result of that name; millstream status lists what there is")
     print(plain(f"{state.name}  {state.summary}"))
     if state.state == "published" and state.served is not None:
-        from pipeline.reasons import of_result
+        from pipeline.reject_list import of_result
 
         for line in of_result(both.results, state.served):
             print(plain(line))
